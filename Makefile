@@ -1,0 +1,70 @@
+# Each target starts from nothing but this folder and Python 3.11 or newer, and is quick the second time.
+PYTHON ?= python3
+VENV   ?= .venv
+SAMPLE := examples/tamarack-valley-water-2024.pdf
+RUN    := $(VENV)/bin
+# The tools below must not pick up settings or a library from the caller's environment.
+DEMO   := LONGLEAF_HOME=.demo $(RUN)/longleaf
+
+.PHONY: install demo test lint type bench app clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make install   virtual environment with Longleaf"
+	@echo "make demo      install, fetch the embedded model (1.2 GB, once), ask the sample document two questions"
+	@echo "make test      install and run the tests"
+	@echo "make lint      ruff"
+	@echo "make type      mypy, strict"
+	@echo "make bench     ingestion speed, and the answer / not found decision on the sample's questions"
+	@echo "make app       open the browser front door on the sample document"
+
+$(VENV)/bin/python:
+	@echo "== virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit("Longleaf needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "== installing Longleaf (torch is the large part; a minute or two)"
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.app: $(VENV)/.base
+	@echo "== installing the browser app"
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "== installing the development tools"
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,dev,ocr]'
+	@touch $@
+
+install: $(VENV)/.base
+
+demo: $(VENV)/.base
+	@$(RUN)/longleaf model pull embedded >/dev/null
+	@echo; echo '$$ longleaf ask $(SAMPLE) "What was the total operating revenue in fiscal year 2024?"'
+	@$(DEMO) ask $(SAMPLE) "What was the total operating revenue in fiscal year 2024?"
+	@echo; echo '$$ longleaf ask $(SAMPLE) "DEMO_QUESTION_2"'
+	@$(DEMO) ask $(SAMPLE) "DEMO_QUESTION_2"
+
+test: $(VENV)/.dev
+	@$(RUN)/longleaf model pull embedded smollm2-135m >/dev/null
+	@$(RUN)/python -m pytest
+
+lint: $(VENV)/.dev
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+
+type: $(VENV)/.dev
+	@$(RUN)/mypy
+
+bench: $(VENV)/.dev
+	@$(RUN)/python -m benchmarks.ingestion $(SAMPLE)
+	@$(RUN)/python -m benchmarks.not_found
+
+app: $(VENV)/.app
+	@$(RUN)/longleaf model pull embedded >/dev/null
+	@LONGLEAF_HOME=.demo $(RUN)/longleaf app --sample $(SAMPLE)
+
+clean:
+	rm -rf $(VENV) .demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
