@@ -1,0 +1,186 @@
+"""The walk of a question with a reader whose replies are given: what is done with a reply is what is tested here."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, BaseMessage
+
+from longleaf.errors import QuestionError
+from longleaf.ingestion import Document, Library
+from longleaf.retrieval import Answer, Answerer
+
+REPORT = """\
+Annual Report of the Harbour Board
+
+The board owns four cranes. The largest crane lifts 120 tonnes and was built in Odense in 1998.
+Ice closed the harbour for nine days in February.
+\f\
+Results
+(in thousands of crowns)
+2024 2023
+Berth fees 8,412 7,990
+Crane hire 3,305 3,118
+Total revenue 11,717 11,108
+Revenue rose because more ferries called.
+"""
+
+
+class ScriptedReader:
+    """Gives the replies it was given, and remembers what it was shown."""
+
+    model_name = "scripted"
+
+    def __init__(self, reply: str, says_yes: float = 0.9, context_tokens: int = 600) -> None:
+        self.reply, self.says_yes, self.context_tokens = reply, says_yes, context_tokens
+        self.shown: list[Sequence[BaseMessage]] = []
+
+    def get_num_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def invoke(self, input: Sequence[BaseMessage], *, max_tokens: int) -> AIMessage:  # noqa: A002
+        self.shown.append(input)
+        usage = {"input_tokens": 50, "output_tokens": 5, "total_tokens": 55, "input_token_details": {"cache_read": 20}}
+        return AIMessage(self.reply, usage_metadata=usage)  # type: ignore[arg-type]
+
+    def choose(self, messages: Sequence[BaseMessage], options: Sequence[str]) -> dict[str, float]:
+        return {"yes": self.says_yes, "no": 1 - self.says_yes}
+
+
+Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    with Library(tmp_path / "home") as library:
+        yield library
+
+
+@pytest.fixture
+def report(library: Library, tmp_path: Path) -> Document:
+    file = tmp_path / "harbour.txt"
+    file.write_text(REPORT)
+    return library.add(file).document
+
+
+@pytest.fixture
+def ask(library: Library, report: Document) -> Ask:
+    def ask(question: str, reply: str, says_yes: float = 0.9, context_tokens: int = 600, **options: Any) -> Answer:
+        reader = ScriptedReader(reply, says_yes, context_tokens)
+        return Answerer(library, reader, embedder=None).ask(question, [report], **options)
+
+    return ask
+
+
+def test_a_reply_that_stands_on_the_page_is_cited_there(ask: Ask, library: Library, report: Document) -> None:
+    answer = ask("What was the total revenue in 2024?", "11,717")
+    assert answer.found
+    (citation,) = answer.citations
+    assert (citation.page, citation.quote, citation.verified) == (2, "Total revenue 11,717 11,108", True)
+    assert library.page(report, 2).text[citation.start : citation.end] == citation.quote
+    assert answer.statements[0].citations == (0,)
+
+
+def test_a_figure_that_is_nowhere_is_not_found_whatever_the_reader_says(ask: Ask) -> None:
+    answer = ask("What was the total revenue in 2024?", "11,999", says_yes=1.0)
+    assert not answer.found
+    assert answer.citations == ()
+    assert answer.reply == "11,999"
+    assert answer.nearest[0].page == 2
+
+
+def test_a_reader_that_says_it_is_not_there_is_believed(ask: Ask) -> None:
+    answer = ask("What was the total revenue in 2024?", "Not in the text.")
+    assert not answer.found
+    assert answer.citations == ()
+
+
+def test_an_unsupported_statement_is_marked_and_the_supported_one_cited(ask: Ask) -> None:
+    answer = ask("Where was the largest crane built?", "It was built in Odense in 1998. It cost 77 million crowns.")
+    assert [statement.supported for statement in answer.statements] == [True, False]
+    assert [citation.page for citation in answer.citations] == [1]
+
+
+def test_a_document_that_fits_is_read_whole_and_every_page_counts_as_read(ask: Ask) -> None:
+    answer = ask("Where was the largest crane built?", "Odense")
+    assert answer.route.name == "whole-document"
+    assert answer.receipt.pages_read == answer.receipt.pages_total == 2
+    assert answer.receipt.pages_dropped == 0
+
+
+def test_a_document_that_does_not_fit_goes_through_retrieval_and_the_reason_says_so(ask: Ask) -> None:
+    answer = ask("Where was the largest crane built?", "Odense", context_tokens=240)
+    assert answer.route.name == "retrieval"
+    assert "run with a context of 240" in answer.route.reason
+    assert [citation.page for citation in answer.citations] == [1]
+
+
+def test_the_document_stands_before_the_question_with_its_pages_marked(library: Library, report: Document) -> None:
+    reader = ScriptedReader("Odense")
+    Answerer(library, reader, embedder=None).ask("Where was the largest crane built?", [report])
+    system, human = (str(message.content) for message in reader.shown[0])
+    assert system.index("[page 1]") < system.index("[page 2]")
+    assert "Where was the largest crane built?" in human
+    assert "Where was the largest crane built?" not in system
+
+
+def test_a_table_row_is_shown_with_the_line_that_names_its_columns(library: Library, report: Document) -> None:
+    reader = ScriptedReader("3,305")
+    Answerer(library, reader, embedder=None).ask("What was crane hire in 2024?", [report], route="retrieval")
+    text = str(reader.shown[0][0].content)
+    assert text.index("2024 2023") < text.index("Crane hire 3,305")
+
+
+def test_the_receipt_adds_up(ask: Ask) -> None:
+    receipt = ask("Where was the largest crane built?", "Odense").receipt
+    assert (receipt.pages_total, receipt.pages_searched, receipt.pages_unread) == (2, 2, 0)
+    assert (receipt.tokens_prompt, receipt.tokens_reused) == (50, 20)
+    assert receipt.tokens_document is not None
+    assert receipt.seconds["total"] >= max(v for k, v in receipt.seconds.items() if k != "total")
+
+
+def test_without_a_reader_the_best_sentence_is_the_answer_and_the_model_says_so(
+    library: Library, report: Document
+) -> None:
+    answer = Answerer(library, None, None).ask("How many days did ice close the harbour?", [report])
+    assert answer.answer == "Ice closed the harbour for nine days in February."
+    assert answer.model.startswith("none")
+
+
+def test_a_second_question_cuts_nothing_again(
+    library: Library, report: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answerer = Answerer(library, ScriptedReader("Odense"), None)
+    first = answerer.ask("Where was the largest crane built?", [report])
+    monkeypatch.setattr("longleaf.retrieval.store.cut_passages", lambda *_: pytest.fail("cut a second time"))
+    assert answerer.ask("Where was the largest crane built?", [report]).answer == first.answer
+
+
+def test_removing_a_document_removes_its_passages_and_their_words(library: Library, report: Document) -> None:
+    answerer = Answerer(library, None, None)
+    answerer.prepare([report])
+    assert answerer.store.full_text("crane", [report])
+    library.remove(report)
+    connection = library.connection()
+    for table in ("passages", "passage_sets", "embeddings", "token_counts"):
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0
+    assert connection.execute("SELECT count(*) FROM passages_text WHERE passages_text MATCH 'crane'").fetchone()[0] == 0
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question_is_an_error(ask: Ask, question: str) -> None:
+    with pytest.raises(QuestionError, match="empty"):
+        ask(question, "x")
+
+
+def test_a_question_to_no_document_is_an_error(library: Library) -> None:
+    with pytest.raises(QuestionError, match="no document"):
+        Answerer(library, None, None).ask("Anything?", [])
+
+
+@pytest.mark.parametrize(
+    "question", ['the "largest" crane?', "crane AND OR NOT (", "crane*", "Kräne – naïve ½ 漢字?", "?!"]
+)
+def test_search_syntax_in_a_question_is_just_words(ask: Ask, question: str) -> None:
+    assert ask(question, "Not in the text").question == " ".join(question.split())
