@@ -1,0 +1,152 @@
+"""The library's tables, as ordered migrations counted by `PRAGMA user_version`.
+
+A migration that was released is never changed; a new one is appended. All tables that hang on a document refer to it
+with ON DELETE CASCADE. Character boxes have their own table: reading the text of a document must not drag them along.
+"""
+
+import sqlite3
+from pathlib import Path
+
+from longleaf.errors import SchemaVersionError
+
+__all__ = ["MIGRATIONS", "migrate"]
+
+MIGRATIONS: tuple[str, ...] = (
+    # 1: documents and their pages
+    """
+    CREATE TABLE documents (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        sha256 TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        title TEXT NOT NULL,
+        media_type TEXT NOT NULL,
+        suffix TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        n_pages INTEGER NOT NULL,
+        n_pages_ocr INTEGER NOT NULL DEFAULT 0,
+        n_pages_unread INTEGER NOT NULL DEFAULT 0,
+        n_chars INTEGER NOT NULL DEFAULT 0,
+        added_at TEXT NOT NULL,
+        metadata TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        outline TEXT NOT NULL,
+        warnings TEXT NOT NULL,
+        is_damaged INTEGER NOT NULL DEFAULT 0,
+        state TEXT NOT NULL CHECK (state IN ('adding', 'ready')),
+        revision INTEGER NOT NULL DEFAULT 0
+    );
+
+    CREATE TABLE pages (
+        document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        label TEXT NOT NULL,
+        text TEXT NOT NULL,
+        width REAL NOT NULL,
+        height REAL NOT NULL,
+        source TEXT NOT NULL CHECK (source IN ('text', 'ocr', 'none')),
+        note TEXT NOT NULL DEFAULT '',
+        needs_ocr INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (document_id, number)
+    );
+
+    CREATE TABLE page_boxes (
+        document_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        boxes BLOB NOT NULL,
+        PRIMARY KEY (document_id, number),
+        FOREIGN KEY (document_id, number) REFERENCES pages (document_id, number) ON DELETE CASCADE
+    );
+    """,
+    # 2: passages, their full text and vectors, and token counts (written by `longleaf.retrieval`)
+    """
+    CREATE TABLE passage_sets (
+        document_id INTEGER PRIMARY KEY REFERENCES documents(id) ON DELETE CASCADE,
+        cutter_version INTEGER NOT NULL,
+        revision INTEGER NOT NULL,          -- of the document: OCR may add pages later
+        n_passages INTEGER NOT NULL
+    );
+    CREATE TABLE passages (
+        id INTEGER PRIMARY KEY,
+        document_id INTEGER NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
+        page INTEGER NOT NULL,              -- 1-based
+        start INTEGER NOT NULL,             -- span in the page's text
+        end INTEGER NOT NULL,
+        title TEXT NOT NULL,                -- searched with the text, never quoted
+        section TEXT NOT NULL,
+        text TEXT NOT NULL
+    );
+    CREATE INDEX passages_by_document ON passages(document_id, page, start);
+    CREATE VIRTUAL TABLE passages_text USING fts5(
+        text, section, title, content='passages', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2'
+    );
+    CREATE TRIGGER passages_added AFTER INSERT ON passages BEGIN
+        INSERT INTO passages_text(rowid, text, section, title) VALUES (new.id, new.text, new.section, new.title);
+    END;
+    CREATE TRIGGER passages_removed AFTER DELETE ON passages BEGIN
+        INSERT INTO passages_text(passages_text, rowid, text, section, title)
+        VALUES ('delete', old.id, old.text, old.section, old.title);
+    END;
+    CREATE TABLE embeddings (
+        passage_id INTEGER NOT NULL REFERENCES passages(id) ON DELETE CASCADE,
+        embedder TEXT NOT NULL,
+        vector BLOB NOT NULL,               -- float16, L2-normalised
+        PRIMARY KEY (passage_id, embedder)
+    );
+    CREATE TABLE token_counts (
+        document_id INTEGER NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
+        tokenizer TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        n_tokens INTEGER NOT NULL,
+        PRIMARY KEY (document_id, tokenizer)
+    );
+    """,
+)
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a database to the newest schema; each migration and its number are one transaction.
+
+    Args:
+        connection: In autocommit mode.
+        path: For the error.
+
+    Raises:
+        SchemaVersionError: A newer Longleaf made it.
+    """
+    newest = len(MIGRATIONS)
+    found = _version(connection)
+    if found > newest:
+        raise SchemaVersionError(
+            f"{path}: the library has schema {found}, this Longleaf knows {newest}; update Longleaf, or use another "
+            "folder (--home, LONGLEAF_HOME)"
+        )
+    if found == newest:
+        return
+    connection.execute("BEGIN IMMEDIATE")  # another process may be migrating: look again behind the lock
+    try:
+        for version in range(_version(connection), newest):
+            for statement in _statements(MIGRATIONS[version]):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version + 1}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script; `executescript` would commit in the middle."""
+    found, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            found.append(current.strip())
+            current = ""
+    if current.strip():
+        found.append(current.strip())
+    return found
