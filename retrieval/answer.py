@@ -239,6 +239,9 @@ class Answerer:
             raise QuestionError("the question is empty: put it in quotes after the files")
         if not documents:
             raise QuestionError("there is no document to ask: name a file, or add one with `longleaf add FILE`")
+        for document in documents:
+            if document.state != "ready":
+                raise QuestionError(f"{document.name} was not read to its end: add it again, and it goes on there")
         clock = _Clock()
         with clock.step("index"):
             self.prepare(documents, progress)

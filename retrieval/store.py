@@ -60,9 +60,9 @@ class PassageStore:
                 ((document.id, p.page, p.start, p.end, document.title, p.section, p.text) for p in passages),
             )
             connection.execute(
-                "INSERT OR REPLACE INTO passage_sets (document_id, cutter_version, n_pages_read, n_passages)"
+                "INSERT OR REPLACE INTO passage_sets (document_id, cutter_version, revision, n_passages)"
                 " VALUES (?, ?, ?, ?)",
-                (document.id, CUTTER_VERSION, _pages_read(document), len(passages)),
+                (document.id, CUTTER_VERSION, document.revision, len(passages)),
             )
         return len(passages)
 
@@ -71,8 +71,8 @@ class PassageStore:
         row = (
             self.library.connection()
             .execute(
-                "SELECT n_passages FROM passage_sets WHERE document_id = ? AND cutter_version = ? AND n_pages_read = ?",
-                (document.id, CUTTER_VERSION, _pages_read(document)),
+                "SELECT n_passages FROM passage_sets WHERE document_id = ? AND cutter_version = ? AND revision = ?",
+                (document.id, CUTTER_VERSION, document.revision),
             )
             .fetchone()
         )
@@ -174,8 +174,8 @@ class PassageStore:
         row = (
             self.library.connection()
             .execute(
-                "SELECT n_tokens FROM token_counts WHERE document_id = ? AND tokenizer = ? AND n_pages_read = ?",
-                (document.id, tokenizer_name, _pages_read(document)),
+                "SELECT n_tokens FROM token_counts WHERE document_id = ? AND tokenizer = ? AND revision = ?",
+                (document.id, tokenizer_name, document.revision),
             )
             .fetchone()
         )
@@ -185,9 +185,8 @@ class PassageStore:
         """Keeps the count for `token_count`."""
         with self.library.transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO token_counts (document_id, tokenizer, n_pages_read, n_tokens)"
-                " VALUES (?, ?, ?, ?)",
-                (document.id, tokenizer_name, _pages_read(document), n_tokens),
+                "INSERT OR REPLACE INTO token_counts (document_id, tokenizer, revision, n_tokens) VALUES (?, ?, ?, ?)",
+                (document.id, tokenizer_name, document.revision, n_tokens),
             )
 
     def spans(self, document: Document, page_number: int) -> list[tuple[int, int]]:
@@ -217,10 +216,6 @@ class PassageStore:
 
 def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
-
-
-def _pages_read(document: Document) -> int:
-    return document.n_pages - document.n_pages_unread
 
 
 def _embedded_text(title: str, section: str, text: str) -> str:
