@@ -1,0 +1,72 @@
+"""Real weights for the tests that need them; those tests are skipped, with what to run, where they are missing."""
+
+import json
+import shutil
+import socket
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from longleaf.model import is_installed, model_path
+
+
+def _installed(name: str) -> Path:
+    if not is_installed(name):
+        pytest.skip(f"run: longleaf model pull {name}")
+    return model_path(name)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    return _installed("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def qwen() -> Path:
+    return _installed("qwen2.5-1.5b")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    return _installed("minilm")
+
+
+class LlamaCppServer:
+    """llama.cpp as it comes, asked over a Unix socket: the reference for tokens and prompts."""
+
+    def __init__(self, path: Path, folder: str) -> None:
+        import xllamacpp
+
+        params = xllamacpp.CommonParams()
+        params.model.path, params.n_ctx, params.warmup, params.verbosity = str(path), 256, False, -1
+        params.cache_ram_mib = 0
+        self.address = tempfile.mktemp(suffix=".sock", dir=folder)
+        params.hostnames = [self.address]
+        self.server = xllamacpp.Server(params)
+
+    def tokenize(self, text: str, parse_special: bool = False) -> list[int]:
+        body = {"content": text, "parse_special": parse_special, "add_special": False}
+        return self._post("/tokenize", body)["tokens"]
+
+    def prompt(self, messages: list[dict[str, str]]) -> str:
+        return self._post("/apply-template", {"messages": messages})["prompt"]
+
+    def _post(self, path: str, body: dict) -> dict:
+        data = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n"
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.address)
+            connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
+            answer = b""
+            while block := connection.recv(65536):
+                answer += block
+        return json.loads(answer.split(b"\r\n\r\n", 1)[1])
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_server():
+    folder = tempfile.mkdtemp(prefix="ll-", dir="/tmp")
+    yield cache(lambda path: LlamaCppServer(path, folder))
+    shutil.rmtree(folder, ignore_errors=True)
