@@ -1,6 +1,6 @@
 """From passages to an answer with checked citations."""
 
-from .answer import Answer, Answerer, NearestPassage, Reader, Receipt, Statement
+from .answer import Answer, Answerer, Reader, Receipt, Statement
 from .citations import Box, Citation, Location, boxes_of, cite, locate, locate_in_pages
 from .embeddings import Embedder, LongleafEmbeddings
 from .passages import Passage, cut_passages
@@ -18,7 +18,6 @@ __all__ = [
     "Hit",
     "Location",
     "LongleafEmbeddings",
-    "NearestPassage",
     "Passage",
     "PassageStore",
     "Reader",

@@ -26,7 +26,7 @@ from .sentences import split_units
 from .store import PassageStore
 from .support import Signals, confidence, find_support, says_not_in_text
 
-__all__ = ["Answer", "Answerer", "NearestPassage", "Reader", "Receipt", "Statement"]
+__all__ = ["Answer", "Answerer", "Reader", "Receipt", "Statement"]
 
 NOT_FOUND = "Not found in what was read."
 ANSWER_TOKENS = 128
@@ -70,16 +70,6 @@ class Statement:
     text: str
     supported: bool
     citations: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NearestPassage:
-    """What came nearest when there was no answer."""
-
-    document: str
-    page: int
-    section: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +118,7 @@ class Answer:
         route: The way taken, and why.
         citations: Quotes that were found on their pages; none where nothing supports an answer.
         statements: The answer's sentences, each with its citations.
-        nearest: Where nothing was found: the passages that came nearest.
+        nearest: Where nothing was found: the passages that came nearest, which answer nothing.
         confidence: Trust in the best supported statement, in [0, 1].
         signals: What that trust rests on; None where no statement is supported.
         reply: What the reader wrote, whether or not it could be supported.
@@ -142,7 +132,7 @@ class Answer:
     route: Route
     citations: tuple[Citation, ...]
     statements: tuple[Statement, ...]
-    nearest: tuple[NearestPassage, ...]
+    nearest: tuple[Citation, ...]
     confidence: float
     signals: Signals | None
     reply: str
@@ -382,7 +372,9 @@ class Answerer:
 
 def _cite(evidence: Evidence, citations: list[Citation]) -> int | None:
     """Adds the unit as a citation after finding it on its page; returns its index, None where it is not there."""
-    citation = cite(evidence.document, evidence.source.page, evidence.text, near=evidence.unit.start)
+    citation = cite(
+        evidence.document, evidence.source.page, evidence.text, near=evidence.unit.start, heading=evidence.heading
+    )
     if citation is None:
         return None
     if citation not in citations:
@@ -400,5 +392,8 @@ def _signals(evidence: Evidence, reply: _Reply, *, verbatim: bool) -> Signals:
     )
 
 
-def _nearest(ranked: Sequence[Evidence]) -> tuple[NearestPassage, ...]:
-    return tuple(NearestPassage(e.document.name, e.page_number, e.section, e.text) for e in ranked[:MAX_NEAREST])
+def _nearest(ranked: Sequence[Evidence]) -> tuple[Citation, ...]:
+    places: list[Citation] = []
+    for evidence in ranked[:MAX_NEAREST]:
+        _cite(evidence, places)
+    return tuple(places)

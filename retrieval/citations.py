@@ -43,6 +43,7 @@ class Citation:
         page: Page number in the file, 1-based.
         page_label: The number printed on that page, where it differs from `page`.
         quote: The words, as the page has them.
+        heading: Lines of the page above a table row that name its columns, unit and group; "" for prose.
         start: First character in the page's text, 0-based.
         end: Character after the last.
         boxes: One for each printed line of the quote; empty for documents without a page image.
@@ -54,6 +55,7 @@ class Citation:
     page: int
     page_label: str
     quote: str
+    heading: str
     start: int
     end: int
     boxes: tuple[Box, ...]
@@ -103,7 +105,7 @@ def locate_in_pages(quote: str, pages: Iterable[Page]) -> Location | None:
     return None
 
 
-def cite(document: Document, page: Page, quote: str, near: int = 0) -> Citation | None:
+def cite(document: Document, page: Page, quote: str, near: int = 0, heading: str = "") -> Citation | None:
     """A citation of `quote` on `page` with its boxes, or None where the page does not hold it.
 
     Args:
@@ -111,6 +113,7 @@ def cite(document: Document, page: Page, quote: str, near: int = 0) -> Citation 
         page: The page as stored, with its boxes.
         quote: The words to find.
         near: Where the quote is expected; of several places the first at or after it is taken.
+        heading: What stands above the quote and belongs to it.
     """
     span = locate(quote, page.text[near:])
     span = (span[0] + near, span[1] + near) if span else locate(quote, page.text)
@@ -123,6 +126,7 @@ def cite(document: Document, page: Page, quote: str, near: int = 0) -> Citation 
         page=page.number,
         page_label=page.label,
         quote=page.text[start:end],
+        heading=heading,
         start=start,
         end=end,
         boxes=boxes_of(page, start, end),

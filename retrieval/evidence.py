@@ -95,9 +95,14 @@ class Evidence:
         return self.source.text_of(self.unit)
 
     @property
+    def heading(self) -> str:
+        """The header's lines, one below the other."""
+        return "\n".join(self.source.text_of(unit) for unit in self.header)
+
+    @property
     def text_with_header(self) -> str:
         """A row under the names of its columns."""
-        return "\n".join(self.source.text_of(unit) for unit in (*self.header, self.unit))
+        return f"{self.heading}\n{self.text}".strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,53 @@
+"""The settings of the application, from the environment (prefix LONGLEAF_); resolved once, at the edge.
+
+Libraries below this folder read no environment: they are handed what they need.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from longleaf.errors import LongleafError
+from longleaf.ingestion import default_home
+from longleaf.model import default_models_dir
+
+__all__ = ["Settings", "load_settings"]
+
+
+class Settings(BaseSettings):
+    """One tree of settings; each field can be set as LONGLEAF_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="LONGLEAF_", extra="forbid", frozen=True)
+
+    home: Path = Field(
+        default_factory=default_home, description="Folder of the library: database, files, derived data."
+    )
+    models_dir: Path = Field(default_factory=default_models_dir, description="Folder of installed models.")
+    reader: str = Field(
+        "embedded", description="Model that writes answers: a name from `longleaf model list`, or a .gguf file."
+    )
+    embedder: str = Field("minilm", description="Model that makes vectors of passages.")
+    context_tokens: int | None = Field(
+        None, ge=512, description="Context that the reader is run with, in tokens; the model's own default if unset."
+    )
+    n_threads: int | None = Field(None, ge=1, description="CPU threads of the reader; all cores if unset.")
+    top_k: int = Field(12, ge=1, le=200, description="Passages searched for evidence.")
+    ocr: bool = Field(True, description="Read pages without text with tesseract, where it is installed.")
+    page_timeout_s: float = Field(
+        60.0, gt=0, description="Seconds that one page may take to parse (twice that with OCR)."
+    )
+
+
+def load_settings(**given: object) -> Settings:
+    """The settings from the environment, overridden by what was given and is not None.
+
+    Raises:
+        LongleafError: A value is not usable; names the variable and says what is wrong with it.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        name = "_".join(str(part) for part in problem["loc"]).upper()
+        raise LongleafError(f"LONGLEAF_{name} = {problem['input']!r}: {problem['msg']}") from exc

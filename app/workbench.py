@@ -1,0 +1,75 @@
+"""Puts the parts together as the settings say: the library, the reader, the embedder, the answerer."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from longleaf.errors import ModelNotInstalledError
+from longleaf.ingestion import Library, ParserLimits
+from longleaf.model import ChatLongleaf, model_path, resolve
+from longleaf.retrieval import Answerer, LongleafEmbeddings
+
+from .settings import Settings
+
+__all__ = ["open_answerer", "open_library", "reader_name"]
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def open_library(settings: Settings) -> Iterator[Library]:
+    """The library of these settings, closed at the end."""
+    limits = ParserLimits(page_s=settings.page_timeout_s, ocr_s=2 * settings.page_timeout_s)
+    with Library(settings.home, limits=limits) as library:
+        yield library
+
+
+def open_answerer(settings: Settings, library: Library, *, with_reader: bool = True) -> Answerer:
+    """An answerer with the models of these settings.
+
+    The default reader and the embedder may be missing: answers are then the sentences found, found by full text alone,
+    and a warning says what to pull.
+
+    Raises:
+        ModelNotInstalledError: A reader was named and is not on this machine.
+        UnknownModelError: No reader or embedder of that name.
+    """
+    return Answerer(library, _reader(settings) if with_reader else None, _embedder(settings))
+
+
+def reader_name(settings: Settings) -> str:
+    """The reader's own name: "embedded" is the one that suits this machine's memory."""
+    if settings.reader.endswith(".gguf"):
+        return settings.reader
+    return next((spec.name for spec in resolve(settings.reader) if spec.role == "reader"), settings.reader)
+
+
+def _reader(settings: Settings) -> ChatLongleaf | None:
+    if settings.reader == "none":
+        return None
+    name = reader_name(settings)
+    try:
+        if Path(name).suffix != ".gguf":
+            model_path(name, settings.models_dir)
+    except ModelNotInstalledError as exc:
+        if settings.reader != "embedded":
+            raise
+        logger.warning("no reader, so answers are the sentences found: %s", exc)
+        return None
+    reader = ChatLongleaf(
+        model=name, models_dir=settings.models_dir, context_tokens=settings.context_tokens, n_threads=settings.n_threads
+    )
+    # Weights load while documents are parsed and searched; a failure shows when the reader is used.
+    threading.Thread(target=reader.load, name="load reader", daemon=True).start()
+    return reader
+
+
+def _embedder(settings: Settings) -> LongleafEmbeddings | None:
+    try:
+        model_path(settings.embedder, settings.models_dir)
+    except ModelNotInstalledError as exc:
+        logger.warning("no embedder, so search is by full text alone: %s", exc)
+        return None
+    return LongleafEmbeddings(settings.embedder, settings.models_dir)
