@@ -44,8 +44,8 @@ demo: $(VENV)/.base
 	@$(RUN)/longleaf model pull embedded >/dev/null
 	@echo; echo '$$ longleaf ask $(SAMPLE) "What was the total operating revenue in fiscal year 2024?"'
 	@$(DEMO) ask $(SAMPLE) "What was the total operating revenue in fiscal year 2024?"
-	@echo; echo '$$ longleaf ask $(SAMPLE) "DEMO_QUESTION_2"'
-	@$(DEMO) ask $(SAMPLE) "DEMO_QUESTION_2"
+	@echo; echo '$$ longleaf ask $(SAMPLE) "What was the general manager's salary in fiscal year 2024?"'
+	@$(DEMO) ask $(SAMPLE) "What was the general manager's salary in fiscal year 2024?"
 
 test: $(VENV)/.dev
 	@$(RUN)/longleaf model pull embedded smollm2-135m >/dev/null
