@@ -1,11 +1,14 @@
 """An answer's receipt in words, for the terminal and the browser alike."""
 
-from longleaf.retrieval import Answer, Receipt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from longleaf.retrieval import Answer, Receipt
 
 __all__ = ["receipt_rows"]
 
 
-def receipt_rows(answer: Answer) -> list[tuple[str, str]]:
+def receipt_rows(answer: "Answer") -> list[tuple[str, str]]:
     """What was read for this answer: (name, text), in the order to be shown; "warning" may stand more than once."""
     receipt = answer.receipt
     steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in receipt.seconds.items() if name != "total")
@@ -19,7 +22,7 @@ def receipt_rows(answer: Answer) -> list[tuple[str, str]]:
     ]
 
 
-def _pages(receipt: Receipt) -> str:
+def _pages(receipt: "Receipt") -> str:
     unread = f", {receipt.pages_unread} without readable text" if receipt.pages_unread else ""
     return (
         f"{receipt.pages_read} of {receipt.pages_total} pages, {receipt.pages_searched} searched, "
@@ -27,6 +30,6 @@ def _pages(receipt: Receipt) -> str:
     )
 
 
-def _tokens(receipt: Receipt) -> str:
+def _tokens(receipt: "Receipt") -> str:
     reused = f", {receipt.tokens_reused:,} of them from before" if receipt.tokens_reused else ""
     return f"{receipt.tokens_prompt:,} given to the model{reused}; the documents have {receipt.tokens_document:,}"

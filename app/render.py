@@ -1,14 +1,18 @@
 """What a person at a terminal sees: answers, lists and sizes. Machines get JSON from the same objects."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from longleaf.ingestion import Document
-from longleaf.retrieval import Answer, Citation
 
 from .receipt import receipt_rows
+
+if TYPE_CHECKING:
+    from longleaf.retrieval import Answer, Citation
 
 __all__ = ["answer_view", "document_table", "document_view", "human_bytes", "print_view"]
 
@@ -27,7 +31,7 @@ def print_view(console: Console, view: RenderableType) -> None:
     console.print(view, markup=False, highlight=False)
 
 
-def answer_view(answer: Answer) -> RenderableType:
+def answer_view(answer: "Answer") -> RenderableType:
     """The answer, its citations (or the nearest passages), the route and the receipt."""
     several = len({c.sha256 for c in answer.citations}) > 1 or len({c.sha256 for c in answer.nearest}) > 1
     parts: list[RenderableType] = []
@@ -49,7 +53,7 @@ def answer_view(answer: Answer) -> RenderableType:
     return Group(*parts)
 
 
-def _statements(answer: Answer) -> Text:
+def _statements(answer: "Answer") -> Text:
     text = Text()
     for statement in answer.statements:
         marks = "".join(f" [{i + 1}]" for i in statement.citations)
@@ -61,7 +65,7 @@ def _statements(answer: Answer) -> Text:
     return text
 
 
-def _citation(number: int, citation: Citation, *, several: bool) -> Text:
+def _citation(number: int, citation: "Citation", *, several: bool) -> Text:
     text = Text(f"[{number}] {_where(citation.document, citation.page, several=several)}", style="cyan")
     if citation.page_label != str(citation.page):
         text.append(f" (printed {citation.page_label})")
@@ -82,7 +86,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _receipt(answer: Answer) -> Table:
+def _receipt(answer: "Answer") -> Table:
     table = Table.grid(padding=(0, 2))
     for name, text in receipt_rows(answer):
         table.add_row(Text(name, style="dim"), Text(text, style="yellow" if name == "warning" else "dim"))

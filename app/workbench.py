@@ -1,17 +1,25 @@
-"""Puts the parts together as the settings say: the library, the reader, the embedder, the answerer."""
+"""Puts the parts together as the settings say: the library, the reader, the embedder, the answerer.
+
+What only answering needs (LangChain, FAISS, torch: seconds of importing) is imported where it is used, so that listing
+a library stays quick.
+"""
 
 import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from longleaf.errors import ModelNotInstalledError
 from longleaf.ingestion import Library, ParserLimits
-from longleaf.model import ChatLongleaf, model_path, resolve
-from longleaf.retrieval import Answerer, LongleafEmbeddings
+from longleaf.model import model_path, resolve
 
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from longleaf.model import ChatLongleaf
+    from longleaf.retrieval import Answerer, LongleafEmbeddings
 
 __all__ = ["open_answerer", "open_library", "reader_name"]
 
@@ -26,7 +34,7 @@ def open_library(settings: Settings) -> Iterator[Library]:
         yield library
 
 
-def open_answerer(settings: Settings, library: Library, *, with_reader: bool = True) -> Answerer:
+def open_answerer(settings: Settings, library: Library, *, with_reader: bool = True) -> "Answerer":
     """An answerer with the models of these settings.
 
     The default reader and the embedder may be missing: answers are then the sentences found, found by full text alone,
@@ -36,7 +44,10 @@ def open_answerer(settings: Settings, library: Library, *, with_reader: bool = T
         ModelNotInstalledError: A reader was named and is not on this machine.
         UnknownModelError: No reader or embedder of that name.
     """
-    return Answerer(library, _reader(settings) if with_reader else None, _embedder(settings))
+    reader = _reader(settings) if with_reader else None
+    from longleaf.retrieval import Answerer
+
+    return Answerer(library, reader, _embedder(settings))
 
 
 def reader_name(settings: Settings) -> str:
@@ -46,7 +57,7 @@ def reader_name(settings: Settings) -> str:
     return next((spec.name for spec in resolve(settings.reader) if spec.role == "reader"), settings.reader)
 
 
-def _reader(settings: Settings) -> ChatLongleaf | None:
+def _reader(settings: Settings) -> "ChatLongleaf | None":
     if settings.reader == "none":
         return None
     name = reader_name(settings)
@@ -58,6 +69,8 @@ def _reader(settings: Settings) -> ChatLongleaf | None:
             raise
         logger.warning("no reader, so answers are the sentences found: %s", exc)
         return None
+    from longleaf.model import ChatLongleaf
+
     reader = ChatLongleaf(
         model=name, models_dir=settings.models_dir, context_tokens=settings.context_tokens, n_threads=settings.n_threads
     )
@@ -66,10 +79,12 @@ def _reader(settings: Settings) -> ChatLongleaf | None:
     return reader
 
 
-def _embedder(settings: Settings) -> LongleafEmbeddings | None:
+def _embedder(settings: Settings) -> "LongleafEmbeddings | None":
     try:
         model_path(settings.embedder, settings.models_dir)
     except ModelNotInstalledError as exc:
         logger.warning("no embedder, so search is by full text alone: %s", exc)
         return None
+    from longleaf.retrieval import LongleafEmbeddings
+
     return LongleafEmbeddings(settings.embedder, settings.models_dir)

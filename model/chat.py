@@ -84,6 +84,7 @@ class ChatLongleaf(BaseChatModel):
     """An `Engine` to use instead of loading one."""
 
     _engine: Engine | None = PrivateAttr(default=None)
+    _tokenizer: Any = PrivateAttr(default=None)
 
     # The engine
 
@@ -172,12 +173,19 @@ class ChatLongleaf(BaseChatModel):
         return self.load().choose([_message(message) for message in messages], options)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """The model's own tokens of a text."""
-        return self.load().token_ids(text)
+        """The model's own tokens of a text; needs its tokenizer, not its weights."""
+        if self.engine is not None:
+            return list(self.engine.token_ids(text))
+        from .chatml import plain_ids
+        from .gguf_tokenizer import load_tokenizer
+
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self._path())
+        return plain_ids(self._tokenizer, text)
 
     def get_num_tokens(self, text: str) -> int:
         """How many of the model's own tokens a text has."""
-        return self.load().count_tokens(text)
+        return len(self.get_token_ids(text))
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """How many tokens the prompt of these messages has, control tokens included."""
