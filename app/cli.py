@@ -20,7 +20,7 @@ from longleaf.errors import DocumentError, LongleafError, MissingExtraError, Que
 from longleaf.ingestion import Added, Document, Library
 
 from .progress import StageProgress
-from .render import answer_view, document_table, document_view, human_bytes, print_view
+from .render import answer_view, document_table, document_view, human_bytes, page_count, print_view
 from .settings import Settings, load_settings
 from .workbench import open_answerer, open_library
 
@@ -368,7 +368,7 @@ def _document_dict(document: Document) -> dict[str, Any]:
 
 def _print_added(path: Path, added: Added) -> None:
     document = added.document
-    size = f"{document.n_pages:,} pages, {human_bytes(document.size_bytes)}"
+    size = f"{page_count(document.n_pages)}, {human_bytes(document.size_bytes)}"
     state = f"already in the library as {document.name}" if added.already_there else f"{added.seconds:.1f} s"
     if added.resumed_from_page:
         state += f", went on at page {added.resumed_from_page}"

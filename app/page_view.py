@@ -13,6 +13,7 @@ from longleaf.ingestion import Document, Page
 from longleaf.retrieval import Answer, Box, Citation
 
 from .receipt import receipt_rows
+from .render import page_count
 
 __all__ = [
     "STYLE",
@@ -90,9 +91,8 @@ def stage_text(stage: str, done: int, total: int) -> str:
 
 def document_label(document: Document) -> str:
     """A document in the list, as Markdown."""
-    pages = f"{document.n_pages:,} page{'' if document.n_pages == 1 else 's'}"
     unfinished = "" if document.state == "ready" else ", incomplete: add it again to go on"
-    return f"{plain(document.name)} · {pages}{unfinished}"
+    return f"{plain(document.name)} · {page_count(document.n_pages)}{unfinished}"
 
 
 def chip_label(citation: Citation, number: int | None = None, *, several: bool = False) -> str:

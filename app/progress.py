@@ -45,7 +45,8 @@ class StageProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal and not self._quiet:
+            self._bar.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Shows that `done` of `total` parts of this stage are done; may be called from several threads."""

@@ -14,7 +14,7 @@ from .receipt import receipt_rows
 if TYPE_CHECKING:
     from longleaf.retrieval import Answer, Citation
 
-__all__ = ["answer_view", "document_table", "document_view", "human_bytes", "print_view"]
+__all__ = ["answer_view", "document_table", "document_view", "human_bytes", "page_count", "print_view"]
 
 
 def human_bytes(n: float) -> str:
@@ -24,6 +24,11 @@ def human_bytes(n: float) -> str:
             return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
         n /= 1000
     return ""
+
+
+def page_count(n: int) -> str:
+    """Such as "1 page" or "1,204 pages"."""
+    return f"{n:,} page{'' if n == 1 else 's'}"
 
 
 def print_view(console: Console, view: RenderableType) -> None:

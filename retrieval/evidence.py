@@ -22,8 +22,10 @@ from .words import stems
 
 __all__ = ["Evidence", "Excerpt", "SearchedPage", "coverage", "excerpts", "rank_evidence", "table_header"]
 
-NEIGHBOUR_CHARS = 260
+NEIGHBOUR_CHARS = 160
 """A neighbouring sentence is shown when it is no longer than this."""
+MAX_HEADER_CHARS = 200
+"""Of the lines above a table row, the nearest that are no longer than this together."""
 
 _MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
 _COLUMN_NAME = re.compile(
@@ -32,6 +34,7 @@ _COLUMN_NAME = re.compile(
     re.IGNORECASE,
 )
 _NOT_YEARS = re.compile(r"\b(?:19|20)\d\d\b|\b[0-3]?\d,")
+_WIDE_GAP = re.compile(r" {2,}")
 _WORD = re.compile(r"\w{2}")
 # Weights of the ranking, by hand on the project's own questions about its sample document: of the 60 answers, 48 are
 # then among what the reader is shown (with similarity to the row under its header instead of the row alone: 42).
@@ -197,8 +200,10 @@ def _is_heading(e: Evidence) -> bool:
 
 
 def _neighbours(units: Sequence[Unit], index: int) -> list[Unit]:
+    if units[index].is_row:
+        return []  # a row's neighbours are other figures: many tokens, and wrong answers
     near = [units[i] for i in (index - 1, index + 1) if 0 <= i < len(units)]
-    return [u for u in near if u.end - u.start <= NEIGHBOUR_CHARS and u.is_row == units[index].is_row]
+    return [u for u in near if u.end - u.start <= NEIGHBOUR_CHARS and not u.is_row]
 
 
 def table_header(text: str, units: Sequence[Unit], index: int) -> list[Unit]:
@@ -226,6 +231,8 @@ def table_header(text: str, units: Sequence[Unit], index: int) -> list[Unit]:
             group = units[i]
     if group is not None and group not in header:
         header.append(group)
+    while sum(unit.end - unit.start for unit in header) > MAX_HEADER_CHARS:
+        del header[0]
     return header
 
 
@@ -245,7 +252,7 @@ def excerpts(evidence: Sequence[Evidence], max_chars: int) -> list[Excerpt]:
     """What the reader is shown: the picked units with their context, page by page in document order.
 
     Units are taken best first until `max_chars` are used, with their context while that fits; the first is always
-    taken. Where two spans of a page do not touch, "…" stands between them.
+    taken. Where two spans of a page do not touch, "…" stands between them; the wide gaps of tables become one space.
     """
     shown: dict[tuple[int, int], set[Unit]] = {}
     best: dict[tuple[int, int], Evidence] = {}
@@ -272,6 +279,6 @@ def _joined(source: SearchedPage, units: set[Unit]) -> str:
     for unit in sorted(units, key=lambda u: u.start):
         if last_end is not None:
             pieces.append("\n" if not source.page.text[last_end : unit.start].strip() else "\n…\n")
-        pieces.append(source.text_of(unit))
+        pieces.append(_WIDE_GAP.sub(" ", source.text_of(unit)))
         last_end = unit.end
     return "".join(pieces)

@@ -45,7 +45,9 @@ def is_table_row(line: str) -> bool:
     A line of prose with two figures in it ("from 12 percent in 2020 to 14 percent in 2021") has many words for each
     figure; a row has a label and then figures.
     """
-    line = _LEADERS.sub("  ", line)
+    line = _LEADERS.sub("  ", line).rstrip()
+    if line.endswith((".", ",", ";")) and _WORD.search(line):
+        return False  # dates in a sentence are figures too
     cells = _NUMERIC_CELL.findall(line)
     if len(cells) < 2:
         return len(cells) == 1 and _label_and_figure(line)
@@ -53,12 +55,10 @@ def is_table_row(line: str) -> bool:
     if n_words <= 2 * len(cells):
         return True
     # A long label, then nothing but figures: what stands after the first of the closing figures holds no words.
-    tail = line.rstrip()
-    figures = list(_NUMERIC_CELL.finditer(tail))
     closing = 0
-    end = len(tail)
-    for figure in reversed(figures):
-        if _WORD.search(tail, figure.end(), end):
+    end = len(line)
+    for figure in reversed(list(_NUMERIC_CELL.finditer(line))):
+        if _WORD.search(line, figure.end(), end):
             break
         closing += 1
         end = figure.start()

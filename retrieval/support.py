@@ -30,6 +30,7 @@ class Signals:
         own_coverage: Share of the question's words in the cited unit and its header alone.
         verbatim: 1 where the reply stands in the cited unit letter for letter, else 0.
         says_yes: The reader's probability of "yes" when asked whether the text states the answer.
+        unpressed: 1 where the reader answered at once, 0 where it first said that the answer is not in the text.
     """
 
     similarity: float
@@ -37,11 +38,12 @@ class Signals:
     own_coverage: float
     verbatim: float
     says_yes: float
+    unpressed: float
 
 
 # Logistic regression over `Signals`, fitted on the project's own questions (`python -m benchmarks.not_found --fit`).
-_BIAS = -3.0
-_WEIGHTS = Signals(similarity=3.0, coverage=1.0, own_coverage=1.0, verbatim=0.5, says_yes=1.5)
+_BIAS = -3.5
+_WEIGHTS = Signals(similarity=3.0, coverage=1.0, own_coverage=1.0, verbatim=0.5, says_yes=1.5, unpressed=1.0)
 
 
 def confidence(signals: Signals) -> float:

@@ -32,6 +32,7 @@ def test_rows_of_tables_are_recognised(line: str) -> None:
     [
         "The rate rose from 12 percent in 2020 to 14 percent in 2021, mostly because of",
         "Our fiscal year ends on the Sunday closest to August 31.",
+        "2020, and 2019 relate to the years ended August 29, 2021, August 30, 2020, and September 1, 2019.",
         "(amounts in millions, except par value and share data)",
         "See Note 12 to the consolidated financial statements included in Item 8 of this report",
         "",
