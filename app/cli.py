@@ -285,7 +285,7 @@ def model_pull(
     pulled = []
     for name in dict.fromkeys(spec.name for given in names for spec in resolve(given)):
         with StageProgress(err, quiet=as_json and not err.is_terminal) as progress:
-            path = pull(name, settings.models_dir, progress=_megabytes(progress))
+            (path,) = pull(name, settings.models_dir, progress=_megabytes(progress))
         pulled.append({"name": name, "path": str(path)})
         if not as_json:
             out.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from longleaf.ingestion import Library
+from longleaf.model import is_installed
 
 from .conftest import Run
 
@@ -167,6 +168,13 @@ def test_model_list_names_what_is_here(run: Run) -> None:
     rows = {row["name"]: row for row in json.loads(run("model", "list", "--json").out)}
     assert {"qwen2.5-1.5b", "qwen2.5-0.5b", "smollm2-135m", "minilm"} <= set(rows)
     assert rows["minilm"]["default"] is True
+
+
+@pytest.mark.skipif(not is_installed("minilm"), reason="no weights here: run `longleaf model pull minilm`")
+def test_pulling_a_model_that_is_here_prints_its_path_and_needs_no_network(run: Run) -> None:
+    (pulled,) = json.loads(run("model", "pull", "minilm", "--json").out)
+    assert pulled["name"] == "minilm"
+    assert (Path(pulled["path"]) / "model.safetensors").exists()
 
 
 def test_a_home_given_on_the_command_line_wins(run: Run, report: Path, tmp_path: Path) -> None:
