@@ -19,7 +19,14 @@ from longleaf.ingestion import Document, Library
 from .citations import Citation, cite
 from .embeddings import Embedder
 from .evidence import Evidence, SearchedPage, excerpts, rank_evidence
-from .prompts import excerpt_messages, page_text, pressed_messages, support_messages, whole_document_messages
+from .prompts import (
+    document_heading,
+    excerpt_messages,
+    page_text,
+    pressed_messages,
+    support_messages,
+    whole_document_messages,
+)
 from .route import Route, choose_route
 from .search import Hit, search
 from .sentences import split_units
@@ -33,10 +40,12 @@ ANSWER_TOKENS = 128
 """Room kept for the answer."""
 OVERHEAD_TOKENS = 96
 """Room kept for instructions and the chat template, beside the question's own tokens."""
-EVIDENCE_UNITS = 4
+EVIDENCE_UNITS = 5
 EVIDENCE_CHARS = 1_000
-"""What the reader is shown on the retrieval route: about 280 tokens, five seconds of prefill on two cores. With 1,400
-characters it is shown no more of the answers to the project's own questions (48 of 60), with 800 fewer (45)."""
+EVIDENCE_SCORE_DROP = 0.3
+"""On the retrieval route the reader is shown the best units, none that scores so much less than the first. That is
+240 tokens on average, some five seconds of prefill on two cores, and holds 49 of the 60 answers to the project's own
+questions; four units of any score are 270 tokens and hold as many."""
 MAX_NEAREST = 3
 
 Progress = Callable[[str, int, int], None]
@@ -278,7 +287,8 @@ class Answerer:
         for document in documents:
             known = self.store.token_count(document, reader.model_name)
             if known is None:
-                known = sum(reader.get_num_tokens(page_text(page)) for page in self.library.pages(document))
+                texts = [document_heading(document.name), *map(page_text, self.library.pages(document))]
+                known = sum(reader.get_num_tokens(text) for text in texts)
                 self.store.keep_token_count(document, reader.model_name, known)
             total += known
         return total, reader.context_tokens - ANSWER_TOKENS - OVERHEAD_TOKENS - reader.get_num_tokens(question)
@@ -310,13 +320,12 @@ class Answerer:
                 " ".join(e.text for e in best), frozenset((e.document.id, e.page_number) for e in best), 0.5, True, 0, 0
             )
         if route.name == "whole-document":
-            read = [(document, page) for document in documents for page in self.library.pages(document) if page.text]
-            messages = whole_document_messages(
-                ", ".join(document.name for document in documents), (page for _, page in read), question
-            )
-            seen = frozenset((document.id, page.number) for document, page in read)
+            read = [(d, [page for page in self.library.pages(d) if page.text]) for d in documents]
+            messages = whole_document_messages(((d.name, pages) for d, pages in read), question)
+            seen = frozenset((d.id, page.number) for d, pages in read for page in pages)
         else:
-            shown = excerpts(ranked[:EVIDENCE_UNITS], EVIDENCE_CHARS)
+            least = ranked[0].score - EVIDENCE_SCORE_DROP
+            shown = excerpts([e for e in ranked[:EVIDENCE_UNITS] if e.score >= least], EVIDENCE_CHARS)
             messages = excerpt_messages(shown, question)
             seen = frozenset((excerpt.document.id, excerpt.page_number) for excerpt in shown)
         reply = self.reader.invoke(messages, max_tokens=ANSWER_TOKENS)

@@ -14,6 +14,7 @@ from .evidence import Excerpt
 
 __all__ = [
     "NOT_IN_TEXT",
+    "document_heading",
     "excerpt_messages",
     "page_text",
     "pressed_messages",
@@ -29,14 +30,20 @@ _QUESTION = f"{_PRESSED_QUESTION} If the text does not contain the answer, reply
 _SUPPORT = "Question: {question}\n\nDoes the text state the answer to exactly this question? Reply yes or no."
 
 
+def document_heading(name: str) -> str:
+    """What stands before a document's pages."""
+    return f"Text: {name}\n\n"
+
+
 def page_text(page: Page) -> str:
     """A page as the reader sees it, under its mark."""
     return f"[page {page.number}]\n{page.text.strip()}\n"
 
 
-def whole_document_messages(name: str, pages: Iterable[Page], question: str) -> list[BaseMessage]:
-    """The whole document, then the question."""
-    return _messages(f"Text: {name}\n\n" + "\n".join(page_text(page) for page in pages), question)
+def whole_document_messages(documents: Iterable[tuple[str, Iterable[Page]]], question: str) -> list[BaseMessage]:
+    """Whole documents, each under its name, then the question."""
+    texts = (document_heading(name) + "\n".join(page_text(page) for page in pages) for name, pages in documents)
+    return _messages("\n".join(texts), question)
 
 
 def excerpt_messages(shown: Sequence[Excerpt], question: str) -> list[BaseMessage]:

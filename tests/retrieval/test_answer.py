@@ -125,6 +125,17 @@ def test_the_document_stands_before_the_question_with_its_pages_marked(library: 
     assert "Where was the largest crane built?" not in system
 
 
+def test_two_documents_that_fit_stand_under_their_names(library: Library, report: Document, tmp_path: Path) -> None:
+    other_file = tmp_path / "other.txt"
+    other_file.write_text("The quay at Odense is 400 metres long.")
+    other = library.add(other_file).document
+    reader = ScriptedReader("400 metres")
+    answer = Answerer(library, reader, embedder=None).ask("How long is the quay at Odense?", [report, other])
+    system = str(reader.shown[0][0].content)
+    assert system.index("harbour.txt") < system.index("[page 2]") < system.index("other.txt")
+    assert [(c.document, c.page) for c in answer.citations] == [("other.txt", 1)]
+
+
 def test_a_table_row_is_shown_with_the_line_that_names_its_columns(library: Library, report: Document) -> None:
     reader = ScriptedReader("3,305")
     Answerer(library, reader, embedder=None).ask("What was crane hire in 2024?", [report], route="retrieval")
