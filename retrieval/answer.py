@@ -5,6 +5,7 @@ them (or from the whole document); find for each of its statements the unit that
 stored page; decide between an answer and "not found" from the evidence.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,6 @@ from .prompts import (
     document_heading,
     excerpt_messages,
     page_text,
-    pressed_messages,
     support_messages,
     whole_document_messages,
 )
@@ -31,7 +31,7 @@ from .route import Route, choose_route
 from .search import Hit, search
 from .sentences import split_units
 from .store import PassageStore
-from .support import Signals, confidence, find_support, says_not_in_text
+from .support import Signals, confidence, find_support, names_held, says_not_in_text
 
 __all__ = ["Answer", "Answerer", "Reader", "Receipt", "Statement"]
 
@@ -47,6 +47,8 @@ EVIDENCE_SCORE_DROP = 0.3
 240 tokens on average, some five seconds of prefill on two cores, and holds 49 of the 60 answers to the project's own
 questions; four units of any score are 270 tokens and hold as many."""
 MAX_NEAREST = 3
+UNASKED = 0.2
+"""Stands for the reader's "yes" where there is no reader to ask."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage in a few words, done, in all)."""
@@ -178,7 +180,6 @@ class _Reply:
     text: str
     pages: frozenset[tuple[int, int]]
     says_yes: float
-    unpressed: bool
     tokens_prompt: int
     tokens_reused: int
 
@@ -260,7 +261,7 @@ class Answerer:
                 progress(f"{self.reader.model_name} reads and answers", 0, 1)
             reply = self._read(question, documents, chosen, ranked)
         with clock.step("check"):
-            statements, citations, signals = self._check(reply, ranked)
+            statements, citations, signals = self._check(question, reply, ranked)
         trust = confidence(signals) if signals else 0.0
         found = bool(citations) and trust >= self.min_confidence
         return Answer(
@@ -317,7 +318,11 @@ class Answerer:
         if self.reader is None or not ranked:
             best = ranked[:1]
             return _Reply(
-                " ".join(e.text for e in best), frozenset((e.document.id, e.page_number) for e in best), 0.5, True, 0, 0
+                " ".join(e.text for e in best),
+                frozenset((e.document.id, e.page_number) for e in best),
+                UNASKED,
+                0,
+                0,
             )
         if route.name == "whole-document":
             read = [(d, [page for page in self.library.pages(d) if page.text]) for d in documents]
@@ -330,17 +335,15 @@ class Answerer:
             seen = frozenset((excerpt.document.id, excerpt.page_number) for excerpt in shown)
         reply = self.reader.invoke(messages, max_tokens=ANSWER_TOKENS)
         usage = reply.usage_metadata
-        unpressed = not says_not_in_text(str(reply.text))
-        if not unpressed:
-            # A small reader gives up on tables that hold the answer: its guess is weighed like any other reply.
-            reply = self.reader.invoke(pressed_messages(messages, question), max_tokens=ANSWER_TOKENS)
-        says_yes = self.reader.choose(support_messages(messages, question), ("yes", "no"))["yes"]
+        text = str(reply.text).strip()
+        refused = says_not_in_text(text)
+        says_yes = 0.0 if refused else self.reader.choose(support_messages(messages, question), ("yes", "no"))["yes"]
         reused = (usage.get("input_token_details") or {}).get("cache_read", 0) if usage else 0
         tokens = usage["input_tokens"] if usage else 0
-        return _Reply(str(reply.text).strip(), seen, says_yes, unpressed, tokens, reused)
+        return _Reply(text, seen, says_yes, tokens, reused)
 
     def _check(
-        self, reply: _Reply, ranked: Sequence[Evidence]
+        self, question: str, reply: _Reply, ranked: Sequence[Evidence]
     ) -> tuple[list[Statement], list[Citation], Signals | None]:
         """The reply's statements, the citations that support them, and the signals of the best supported one."""
         statements: list[Statement] = []
@@ -350,11 +353,11 @@ class Answerer:
         texts = [] if refused else [reply.text[u.start : u.end] for u in split_units(reply.text)]
         for text in texts:
             support = find_support(text, ranked)
-            index = _cite(support[0], citations) if support else None
+            index = _cite(support, citations) if support else None
             if support is None or index is None:
                 statements.append(Statement(text, supported=False, citations=()))
                 continue
-            weighed.append(_signals(support[0], reply, verbatim=support[1]))
+            weighed.append(_signals(question, support, reply))
             statements.append(Statement(text, supported=True, citations=(index,)))
         return statements, citations, max(weighed, key=confidence, default=None)
 
@@ -398,14 +401,14 @@ def _cite(evidence: Evidence, citations: list[Citation]) -> int | None:
     return citations.index(citation)
 
 
-def _signals(evidence: Evidence, reply: _Reply, *, verbatim: bool) -> Signals:
+def _signals(question: str, evidence: Evidence, reply: _Reply) -> Signals:
+    document, similarity = evidence.document, evidence.similarity
+    place = f"{document.name} {document.title} {evidence.section} {evidence.source.page.text}"
     return Signals(
-        similarity=max(0.0, evidence.similarity) if evidence.similarity == evidence.similarity else 0.5,
-        coverage=evidence.coverage,
+        similarity=0.5 if math.isnan(similarity) else max(0.0, similarity),
         own_coverage=evidence.own_coverage,
-        verbatim=float(verbatim),
+        names_held=names_held(question, place),
         says_yes=reply.says_yes,
-        unpressed=float(reply.unpressed),
     )
 
 

@@ -17,7 +17,6 @@ __all__ = [
     "document_heading",
     "excerpt_messages",
     "page_text",
-    "pressed_messages",
     "support_messages",
     "whole_document_messages",
 ]
@@ -25,8 +24,10 @@ __all__ = [
 NOT_IN_TEXT = "not in the text"
 
 _INSTRUCTIONS = "You answer questions about the text below, from nothing but that text."
-_PRESSED_QUESTION = "Question: {question}\n\nAnswer with a short phrase copied from the text."
-_QUESTION = f"{_PRESSED_QUESTION} If the text does not contain the answer, reply: {NOT_IN_TEXT}."
+_QUESTION = (
+    "Question: {question}\n\nAnswer with a short phrase copied from the text. "
+    f"If the text does not contain the answer, reply: {NOT_IN_TEXT}."
+)
 _SUPPORT = "Question: {question}\n\nDoes the text state the answer to exactly this question? Reply yes or no."
 
 
@@ -54,11 +55,6 @@ def excerpt_messages(shown: Sequence[Excerpt], question: str) -> list[BaseMessag
         mark = f"[{excerpt.document.name}, page {excerpt.page_number}]" if several else f"[page {excerpt.page_number}]"
         parts.append(f"{mark} {excerpt.section}".rstrip() + f"\n{excerpt.text}\n")
     return _messages("Text:\n\n" + "\n".join(parts), question)
-
-
-def pressed_messages(messages: Sequence[BaseMessage], question: str) -> list[BaseMessage]:
-    """The same text, then the question without the offer to say that the answer is not there."""
-    return [messages[0], HumanMessage(_PRESSED_QUESTION.format(question=question))]
 
 
 def support_messages(messages: Sequence[BaseMessage], question: str) -> list[BaseMessage]:
