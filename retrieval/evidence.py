@@ -15,6 +15,7 @@ import numpy as np
 
 from longleaf.ingestion import Document, Page
 
+from .columns import named_cells
 from .embeddings import Embedder
 from .search import Hit
 from .sentences import Unit, is_table_row
@@ -252,18 +253,20 @@ def excerpts(evidence: Sequence[Evidence], max_chars: int) -> list[Excerpt]:
     """What the reader is shown: the picked units with their context, page by page in document order.
 
     Units are taken best first until `max_chars` are used, with their context while that fits; the first is always
-    taken. Where two spans of a page do not touch, "…" stands between them; the wide gaps of tables become one space.
+    taken. A row is shown with each figure under its column's name where the two pair off. Where two spans of a page do
+    not touch, "…" stands between them; wide gaps become one space.
     """
-    shown: dict[tuple[int, int], set[Unit]] = {}
+    shown: dict[tuple[int, int], dict[Unit, str]] = {}
     best: dict[tuple[int, int], Evidence] = {}
     used = 0
     for e in evidence:
         key = (e.document.id, e.page_number)
-        for units in (e.context, (e.unit,)):
-            new = set(units) - shown.get(key, set())
-            size = sum(unit.end - unit.start for unit in new)
+        texts = _shown_texts(e)
+        for units in (texts, {e.unit: texts[e.unit]}):
+            new = {unit: text for unit, text in units.items() if unit not in shown.get(key, {}) or unit == e.unit}
+            size = sum(len(text) for text in new.values())
             if not used or used + size <= max_chars:
-                shown.setdefault(key, set()).update(new)
+                shown.setdefault(key, {}).update(new)
                 best.setdefault(key, e)
                 used += size
                 break
@@ -273,12 +276,24 @@ def excerpts(evidence: Sequence[Evidence], max_chars: int) -> list[Excerpt]:
     ]
 
 
-def _joined(source: SearchedPage, units: set[Unit]) -> str:
+def _shown_texts(e: Evidence) -> dict[Unit, str]:
+    """The unit and its context as the reader sees them; a line of column names that went into the row is left out."""
+    texts = {unit: _WIDE_GAP.sub(" ", e.source.text_of(unit)) for unit in e.context}
+    for names in reversed(e.header):
+        named = named_cells(e.text, e.source.text_of(names))
+        if named:
+            texts[e.unit] = named
+            del texts[names]
+            break
+    return texts
+
+
+def _joined(source: SearchedPage, texts: dict[Unit, str]) -> str:
     pieces: list[str] = []
     last_end: int | None = None
-    for unit in sorted(units, key=lambda u: u.start):
+    for unit in sorted(texts, key=lambda u: u.start):
         if last_end is not None:
             pieces.append("\n" if not source.page.text[last_end : unit.start].strip() else "\n…\n")
-        pieces.append(_WIDE_GAP.sub(" ", source.text_of(unit)))
+        pieces.append(texts[unit])
         last_end = unit.end
     return "".join(pieces)
