@@ -25,17 +25,17 @@ $(VENV)/bin/python:
 
 $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "== installing Longleaf (torch is the large part; a minute or two)"
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(RUN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.app: $(VENV)/.base
 	@echo "== installing the browser app"
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app]'
+	@$(RUN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[app]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
 	@echo "== installing the development tools"
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,dev,ocr]'
+	@$(RUN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[app,dev,ocr]'
 	@touch $@
 
 install: $(VENV)/.base
@@ -44,8 +44,8 @@ demo: $(VENV)/.base
 	@$(RUN)/longleaf model pull embedded >/dev/null
 	@echo; echo '$$ longleaf ask $(SAMPLE) "What was the total operating revenue in fiscal year 2024?"'
 	@$(DEMO) ask $(SAMPLE) "What was the total operating revenue in fiscal year 2024?"
-	@echo; echo '$$ longleaf ask $(SAMPLE) "What was the general manager's salary in fiscal year 2024?"'
-	@$(DEMO) ask $(SAMPLE) "What was the general manager's salary in fiscal year 2024?"
+	@echo; echo '$$ longleaf ask $(SAMPLE) "What was the salary of the general manager in fiscal year 2024?"'
+	@$(DEMO) ask $(SAMPLE) "What was the salary of the general manager in fiscal year 2024?"
 
 test: $(VENV)/.dev
 	@$(RUN)/longleaf model pull embedded smollm2-135m >/dev/null
