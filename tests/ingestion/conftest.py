@@ -1,20 +1,12 @@
 """PDFs made on the spot, and a library in a temporary folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from reportlab.pdfgen.canvas import Canvas
 
-from longleaf.ingestion import Library
-
 MakePdf = Callable[..., Path]
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library(tmp_path / "home") as opened:
-        yield opened
 
 
 @pytest.fixture

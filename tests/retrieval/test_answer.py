@@ -1,6 +1,6 @@
 """The walk of a question with a reader whose replies are given: what is done with a reply is what is tested here."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,6 @@ class ScriptedReader:
 
 
 Ask = Callable[..., Answer]
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library(tmp_path / "home") as library:
-        yield library
 
 
 @pytest.fixture

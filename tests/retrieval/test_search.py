@@ -1,6 +1,6 @@
 """Search over a real library with the real embedder where its weights are here, and with a counting one elsewhere."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +29,6 @@ class LetterEmbedder:
         self.n_encoded += len(texts)
         counts = np.array([[text.lower().count(letter) + 0.01 for letter in "abcdefghijklmnop"] for text in texts])
         return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library(tmp_path / "home") as library:
-        yield library
 
 
 @pytest.fixture
