@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,12 +24,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("end to end")
 
 
-def ask(home: Path, question: str, *options: str) -> dict[str, Any]:
+def run(home: Path, *command: str) -> str:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LONGLEAF_")} | {"LONGLEAF_HOME": str(home)}
-    command = [sys.executable, "-m", "longleaf", "ask", str(SAMPLE), question, "--json", *options]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    ran = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
     assert ran.returncode == 0, ran.stderr
-    answer: dict[str, Any] = json.loads(ran.stdout)
+    return ran.stdout
+
+
+def ask(home: Path, question: str, file: Path = SAMPLE) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(run(home, "-m", "longleaf", "ask", str(file), question, "--json"))
     return answer
 
 
@@ -57,23 +61,13 @@ def test_a_document_within_the_context_is_read_whole(home: Path, tmp_path: Path)
         "Memo of 3 May. The pump house roof leaks. Repairs are to begin on 14 June and will cost 8,250 crowns.\n\f"
         "The key to the pump house is kept by Ingrid Dahl in the north office.\n"
     )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LONGLEAF_")} | {"LONGLEAF_HOME": str(home)}
-    command = [
-        sys.executable,
-        "-m",
-        "longleaf.app.cli",
-        "ask",
-        str(memo),
-        "Who keeps the key to the pump house?",
-        "--json",
-    ]
-    answer = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    answer = ask(home, "Who keeps the key to the pump house?", memo)
     assert answer["route"]["name"] == "whole-document"
     assert "Ingrid Dahl" in answer["answer"]
     assert [c["page"] for c in answer["citations"]] == [2]
 
 
-def test_no_network_port_is_opened_while_answering(home: Path) -> None:
+def test_answering_connects_to_nothing(home: Path) -> None:
     code = (
         "import socket, sys\n"
         "class Refused(socket.socket):\n"
@@ -88,14 +82,4 @@ def test_no_network_port_is_opened_while_answering(home: Path) -> None:
         "from longleaf.app.cli import main\n"
         "main()\n"
     )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LONGLEAF_")} | {"LONGLEAF_HOME": str(home)}
-    ran = subprocess.run(
-        [sys.executable, "-c", code, str(SAMPLE)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert socket.socket is not None
+    assert json.loads(run(home, "-c", code, str(SAMPLE)))["model"]
