@@ -20,8 +20,10 @@ from longleaf.ingestion.storage import sha256_of
 N_PAGES = 400
 
 ADD = textwrap.dedent("""
-    import sys, time
+    import signal, sys, time
     from longleaf.ingestion import Library
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 
     home, path, seconds_per_page = sys.argv[1], sys.argv[2], float(sys.argv[3])
 
