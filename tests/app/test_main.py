@@ -108,7 +108,7 @@ def test_earlier_questions_stay(tmp_path):
 
 
 def test_not_found_shows_the_nearest_passages_and_opens_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("longleaf.app.workbench.Answerer", partial(Answerer, min_confidence=1.1))
+    monkeypatch.setattr("longleaf.retrieval.Answerer", partial(Answerer, min_confidence=1.1))
     add(tmp_path)
     at = start()
     at.chat_input[0].set_value("Which submarine cable company owns the tower?").run()
