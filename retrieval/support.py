@@ -38,7 +38,9 @@ class Signals:
     says_yes: float
 
 
-# Logistic regression over `Signals`, fitted on the project's own questions (`python -m benchmarks.not_found --fit`).
+# Logistic regression over `Signals`, fitted on the project's own questions (`python -m benchmarks.not_found --fit`);
+# with these weights, of 40 questions without an answer 34 get "not found", and of 60 with one 35 get an answer, 34 of
+# them with a right page.
 # A reader that says "not in the text" is believed: pressed for an answer all the same, it was right in 8 of 50 cases,
 # and no signal told those from the others.
 _BIAS = -2.9
