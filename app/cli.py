@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from longleaf import __version__
-from longleaf.errors import DocumentError, LongleafError, MissingExtraError, QuestionError
+from longleaf.errors import DocumentError, DocumentNotFoundError, LongleafError, MissingExtraError, QuestionError
 from longleaf.ingestion import Added, Document, Library
 
 from .progress import StageProgress
@@ -110,16 +110,15 @@ def ask(
     """
     settings = load_settings(home=home, reader=reader, context_tokens=context_tokens, top_k=top_k)
     *names, question = words
-    if Path(question).exists():
+    if _exists(question):
         raise QuestionError(
             f"the question is missing: the last word, {question!r}, is a file. Put the question after it, in quotes"
         )
     with open_library(settings) as library, StageProgress(err, quiet=as_json and not err.is_terminal) as progress:
         answerer = open_answerer(settings, library)
         documents = [
-            _take_in(library, name, settings, progress, password=password, repair=repair, no_ocr=no_ocr).document
-            if Path(name).exists() or not _in_library(library, name)
-            else library.find(name)
+            (None if _exists(name) else _found(library, name))
+            or _take_in(library, name, settings, progress, password=password, repair=repair, no_ocr=no_ocr).document
             for name in names
         ] or [d for d in library.documents() if d.state == "ready"]
         answer = answerer.ask(question, _unique(documents), route=route, top_k=settings.top_k, progress=progress)
@@ -176,7 +175,7 @@ def list_documents(home: Home = None, as_json: AsJson = False) -> None:
     with open_library(load_settings(home=home)) as library:
         documents = library.documents()
     if as_json:
-        _print_json([_document_dict(document) for document in documents])
+        _print_json([asdict(document) for document in documents])
     else:
         print_view(out, document_table(documents))
 
@@ -195,7 +194,7 @@ def show(
         if page is None:
             n_passages = open_answerer(settings, library, with_reader=False).store.n_passages([found])
             if as_json:
-                _print_json(_document_dict(found) | {"n_passages": n_passages})
+                _print_json(asdict(found) | {"n_passages": n_passages})
             else:
                 print_view(out, document_view(found, n_passages))
             return
@@ -325,12 +324,18 @@ def _megabytes(progress: StageProgress) -> Callable[[int, int, str], None]:
     return show
 
 
-def _in_library(library: Library, name: str) -> bool:
+def _exists(name: str) -> bool:
     try:
-        library.find(name)
-    except LongleafError:
+        return Path(name).exists()
+    except OSError:  # a question may be longer than any file name
         return False
-    return True
+
+
+def _found(library: Library, name: str) -> Document | None:
+    try:
+        return library.find(name)
+    except DocumentNotFoundError:
+        return None
 
 
 def _take_in(
@@ -358,12 +363,8 @@ def _outcome(path: Path, outcome: Added | LongleafError) -> dict[str, Any]:
         "already_there": outcome.already_there,
         "resumed_from_page": outcome.resumed_from_page,
         "seconds": round(outcome.seconds, 3),
-        "document": _document_dict(outcome.document),
+        "document": asdict(outcome.document),
     }
-
-
-def _document_dict(document: Document) -> dict[str, Any]:
-    return asdict(document)
 
 
 def _print_added(path: Path, added: Added) -> None:

@@ -99,6 +99,11 @@ def test_errors_are_one_line_on_standard_error_and_exit_code_1(run: Run, words: 
     assert "Traceback" not in ran.err
 
 
+def test_a_question_may_be_longer_than_any_file_name(run: Run, report: Path) -> None:
+    question = f"{'Leave aside the ferries and the quays. ' * 12}{QUESTION}"
+    assert json.loads(run("ask", report, question, "--json").out)["question"] == question
+
+
 def test_a_forgotten_question_is_said(run: Run, report: Path) -> None:
     ran = run("ask", report)
     assert ran.code == 1
