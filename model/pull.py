@@ -3,20 +3,23 @@
     pull("embedded")                                  # reader and embedder, where `longleaf` looks for them
     pull("smollm2-135m", Path("models"), progress=print)
 
-What is already there is not fetched again and needs no network. How each source gets its bytes is in `sources.py`.
+What is already there is not fetched again and needs no network. How each source gets its bytes is in `sources.py`; a
+whole repository of the hub is fetched by `hub_snapshot.py`.
 """
 
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from longleaf.errors import ModelDownloadError, StorageError
 
-from .registry import ModelFile, ModelSpec, default_models_dir, resolve
+from .hub_snapshot import drop_damaged_files, fetch_repository
+from .registry import ModelFile, ModelSpec, default_models_dir, is_installed, resolve
 from .sources import Report, Source, SourceError, default_sources
 
 __all__ = ["Progress", "pull"]
@@ -40,14 +43,14 @@ def pull(
     """Fetch a model, or reader and embedder for `embedded`.
 
     Args:
-        name: A model's name or `embedded`.
+        name: A model's name, `org/name` of a repository on the hub, or `embedded`.
         models_dir: Where models lie; `default_models_dir()` if not given. Each gets a folder of its name.
         progress: Told about bytes done, now and then.
-        sources: Asked in this order; the hub, then wheels, if not given.
+        sources: Asked in this order; the hub, then wheels, if not given. Repositories come from the hub alone.
         verify: Also check the sha256 of files that are already there, and fetch anew what fails.
 
     Returns:
-        For each model its GGUF file (reader) or folder (embedder).
+        For each model its GGUF file (reader) or folder (embedder, repository).
 
     Raises:
         UnknownModelError: No model of that name.
@@ -56,6 +59,8 @@ def pull(
     """
     models_dir = models_dir or default_models_dir()
     specs = resolve(name)
+    if specs[0].is_repository:
+        return [_pull_repository(specs[0], models_dir, progress, verify)]
     total = sum(spec.size_bytes for spec in specs)
     chosen = tuple(sources) if sources is not None else default_sources()
     paths, before = [], 0
@@ -74,23 +79,11 @@ def pull(
 def _pull_one(spec: ModelSpec, models_dir: Path, report: Report, sources: Sequence[Source], verify: bool) -> Path:
     folder = models_dir / spec.name
     if verify or _incomplete(spec, folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                report(0, "another process is fetching it; waiting")
-                lock.acquire()
-        except OSError as exc:
-            raise StorageError(f"{folder}: can't write here ({exc.strerror or exc}); choose another folder") from exc
-        try:
+        with _locked(folder, report):
             if verify:
                 _drop_damaged(spec, folder, report)
             if missing := _incomplete(spec, folder):  # another process may have fetched it meanwhile
                 _fetch(spec, missing, folder, report, sources)
-        finally:
-            lock.release()
     path = spec.path(models_dir)
     if spec.role == "reader":
         from .gguf_tokenizer import load_tokenizer, tokenizer_path
@@ -99,6 +92,41 @@ def _pull_one(spec: ModelSpec, models_dir: Path, report: Report, sources: Sequen
             report(spec.size_bytes, "deriving its tokenizer")
             load_tokenizer(path)
     return path
+
+
+def _pull_repository(spec: ModelSpec, models_dir: Path, progress: Progress | None, verify: bool) -> Path:
+    folder = spec.path(models_dir)
+
+    def report(done: int, total: int, text: str) -> None:
+        if progress is not None:
+            progress(done, total, f"{spec.name}: {text}")
+
+    if verify or not is_installed(spec.name, models_dir):
+        with _locked(folder, lambda done, text: report(done, 0, text)):
+            if verify:
+                drop_damaged_files(folder, report)
+            if not is_installed(spec.name, models_dir):
+                fetch_repository(spec, folder, report)
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path, report: Report) -> Iterator[None]:
+    """Hold the model's folder, which is made if need be, against other processes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            report(0, "another process is fetching it; waiting")
+            lock.acquire()
+    except OSError as exc:
+        raise StorageError(f"{folder}: can't write here ({exc.strerror or exc}); choose another folder") from exc
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fetch(

@@ -2,9 +2,10 @@
 
 Facts only: fetching is `pull.py`, running is `llama_cpp.py` and `bert.py`. The sha256 are those of the official
 files, so it does not matter who mirrors them: a hub, or wheels on PyPI whose members, joined in order, are the same
-bytes.
+bytes. Models of `HUB_MODELS`, and any `org/name`, are whole repositories of the hub, whose files the hub itself lists.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,9 +14,12 @@ from longleaf.errors import ModelNotInstalledError, UnknownModelError
 
 from .embedded_wheels import WHEEL_SHA256
 from .machine import total_memory_bytes
+from .public_models import PUBLIC_MODELS
+from .snapshot_record import SnapshotRecord
 
 __all__ = [
     "EMBEDDED",
+    "HUB_MODELS",
     "MODELS",
     "ModelFile",
     "ModelSpec",
@@ -24,6 +28,7 @@ __all__ = [
     "get_spec",
     "is_installed",
     "model_path",
+    "pulled_repos",
     "resolve",
 ]
 
@@ -68,13 +73,14 @@ class ModelSpec:
         title: What the user reads.
         role: `reader` answers, `embedder` makes vectors.
         licence: SPDX identifier of the weights.
-        context_tokens: What the model was trained for.
+        context_tokens: What the model was trained for; 0 where only its own config says, or nobody does.
         default_context_tokens: What we run it with unless told otherwise: the time and memory that a CPU has.
-        files: The model's files; for a reader the first is the GGUF.
+        files: The model's files; for a reader the first is the GGUF. None: all of the hub repository.
         hub_repo: Repository on the model hub, asked first.
         hub_revision: Branch or commit there.
         wheels: Wheels that carry the same bytes; the parts of a file are joined in this order.
         default_system: The system message that the model's own chat template puts in when there is none.
+        gated: Whether its terms have to be accepted on the hub before it can be fetched.
     """
 
     name: str
@@ -88,16 +94,22 @@ class ModelSpec:
     hub_revision: str = "main"
     wheels: tuple[WheelSource, ...] = ()
     default_system: str = ""
+    gated: bool = False
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all files; 0 for a repository, whose files only the hub knows."""
         return sum(file.size_bytes for file in self.files)
 
+    @property
+    def is_repository(self) -> bool:
+        """Whether the model is all of a hub repository."""
+        return not self.files
+
     def path(self, models_dir: Path) -> Path:
-        """Where the model lies when it is installed: a reader's GGUF file, an embedder's folder."""
-        folder = models_dir / self.name
-        return folder / self.files[0].name if self.role == "reader" else folder
+        """Where the model lies when it is installed: a reader's GGUF file, an embedder's or a repository's folder."""
+        folder = models_dir / self.name.replace("/", "--")
+        return folder / self.files[0].name if self.role == "reader" and self.files else folder
 
 
 def _wheels(*requirements: str) -> tuple[WheelSource, ...]:
@@ -205,16 +217,50 @@ _SPECS = (
 
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_DEFAULT_HUB_CONTEXT_TOKENS = 32768
+
+
+def _repository(name: str, title: str, repo: str, licence: str, gated: bool, context_tokens: int) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        title=title,
+        role="reader",
+        licence=licence,
+        context_tokens=context_tokens,
+        default_context_tokens=min(context_tokens or 4096, _DEFAULT_HUB_CONTEXT_TOKENS),
+        files=(),
+        hub_repo=repo,
+        gated=gated,
+    )
+
+
+HUB_MODELS: dict[str, ModelSpec] = {
+    public.name: _repository(
+        public.name, public.title, public.repo, public.licence, public.gated, public.config.max_context_tokens or 0
+    )
+    for public in PUBLIC_MODELS.values()
+    if public.name not in MODELS
+}
+_NAME_OF_REPO = {spec.hub_repo: spec.name for spec in HUB_MODELS.values()}
+
 
 def get_spec(name: str) -> ModelSpec:
-    """The model of that name.
+    """The model of that name, or of that hub repository (`org/name`).
 
     Raises:
         UnknownModelError: No such model; the message lists the ones there are.
     """
-    if name not in MODELS:
-        raise UnknownModelError(f"no model is called {name!r}; there are: {', '.join(MODELS)} and embedded")
-    return MODELS[name]
+    name = _NAME_OF_REPO.get(name, name)
+    known = MODELS.get(name) or HUB_MODELS.get(name)
+    if known is not None:
+        return known
+    if _REPO.fullmatch(name):
+        return _repository(name, name, name, "see the hub", False, 0)
+    raise UnknownModelError(
+        f"no model is called {name!r}; there are: {', '.join([*MODELS, *HUB_MODELS])} and embedded, "
+        "and any org/name on the model hub"
+    )
 
 
 def resolve(name: str, memory_bytes: int | None = None) -> tuple[ModelSpec, ...]:
@@ -240,13 +286,11 @@ def default_models_dir() -> Path:
 def is_installed(name: str, models_dir: Path | None = None) -> bool:
     """Whether every file of the model (of both models for `embedded`) is there with its full size."""
     models_dir = models_dir or default_models_dir()
-    return all(
-        _size(models_dir / spec.name / file.name) == file.size_bytes for spec in resolve(name) for file in spec.files
-    )
+    return all(_is_whole(spec, models_dir) for spec in resolve(name))
 
 
 def model_path(name: str, models_dir: Path | None = None) -> Path:
-    """Where an installed model lies: a reader's GGUF file, an embedder's folder.
+    """Where an installed model lies: a reader's GGUF file, an embedder's or a repository's folder.
 
     Raises:
         UnknownModelError: No model of that name.
@@ -257,6 +301,20 @@ def model_path(name: str, models_dir: Path | None = None) -> Path:
     if not is_installed(name, models_dir):
         raise ModelNotInstalledError(f"{name} is not on this machine; run: longleaf model pull {name}")
     return spec.path(models_dir)
+
+
+def pulled_repos(models_dir: Path) -> list[str]:
+    """The repositories on this machine that were pulled by `org/name`."""
+    records = [SnapshotRecord.read(folder) for folder in sorted(models_dir.glob("*--*"))]
+    return [record.repo for record in records if record is not None and record.repo not in _NAME_OF_REPO]
+
+
+def _is_whole(spec: ModelSpec, models_dir: Path) -> bool:
+    if spec.is_repository:
+        folder = spec.path(models_dir)
+        record = SnapshotRecord.read(folder)
+        return record is not None and record.is_whole(folder)
+    return all(_size(models_dir / spec.name / file.name) == file.size_bytes for file in spec.files)
 
 
 def _size(path: Path) -> int:

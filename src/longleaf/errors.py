@@ -16,7 +16,10 @@
     │   ├── UnknownModelError       no model of that name
     │   ├── ModelNotInstalledError  its weights are not on this machine
     │   ├── ModelDownloadError      no source could deliver its weights
-    │   └── ContextOverflowError    a prompt longer than the model's context
+    │   ├── ContextOverflowError    a prompt longer than the model's context
+    │   └── StateError              a saved state that can't be used
+    │       ├── StateMismatchError  made by another model, or other settings
+    │       └── DamagedStateError   cut, altered, or not a state
     ├── QuestionError               a question that can't be asked as it stands
     └── MissingExtraError           an optional library is not installed
 
@@ -29,6 +32,7 @@ from pathlib import Path
 __all__ = [
     "ContextOverflowError",
     "DamagedFileError",
+    "DamagedStateError",
     "DocumentError",
     "DocumentNotFoundError",
     "EmptyDocumentError",
@@ -43,6 +47,8 @@ __all__ = [
     "PasswordError",
     "QuestionError",
     "SchemaVersionError",
+    "StateError",
+    "StateMismatchError",
     "StorageError",
     "UnknownModelError",
     "UnsupportedFileError",
@@ -125,6 +131,18 @@ class ModelDownloadError(ModelError):
 
 class ContextOverflowError(ModelError):
     """A prompt longer than the model's context."""
+
+
+class StateError(ModelError):
+    """A saved state that can't be used."""
+
+
+class StateMismatchError(StateError):
+    """Made by another model, or with other settings."""
+
+
+class DamagedStateError(StateError):
+    """Cut, altered, or not a state."""
 
 
 class QuestionError(LongleafError):

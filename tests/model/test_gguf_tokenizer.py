@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from longleaf.errors import ModelError
 from longleaf.model.gguf_tokenizer import build_tokenizer, load_tokenizer, tokenizer_path
@@ -40,7 +42,12 @@ def test_ids_equal_those_of_llama_cpp(both, text):
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(st.characters(max_codepoint=0x17F) | st.sampled_from(" \n\t\r'0123456789,.$%|-"), max_size=60))
+@given(
+    st.text(  # without control characters: SmolLM2 lacks some, and llama.cpp does not join what a missing one parts
+        st.characters(max_codepoint=0x17F, exclude_categories=["Cc"]) | st.sampled_from(" \n\t\r'0123456789,.$%|-"),
+        max_size=60,
+    )
+)
 def test_ids_equal_those_of_llama_cpp_on_any_text(both, text):
     tokenizer, llama_cpp = both
     assert tokenizer.encode(text).ids == llama_cpp(text)
@@ -99,10 +106,116 @@ def test_unused_slots_are_no_tokens(tmp_path):
     assert load_tokenizer(tiny_gguf(tmp_path / "tiny.gguf")).token_to_id("[PAD5]") is None
 
 
-@pytest.mark.parametrize(("pre", "model"), [("deepseek-llm", "gpt2"), ("default", "llama")])
+@pytest.mark.parametrize(("pre", "model"), [("deepseek-llm", "gpt2"), ("default", "t5"), ("default", "llama")])
 def test_another_kind_is_refused_by_name(tmp_path, pre, model):
     with pytest.raises(ModelError, match=f"{model}/{pre}"):
         build_tokenizer(tiny_gguf(tmp_path / "tiny.gguf", pre, model))
+
+
+CORPUS = [*TEXTS[:6], "the cat sat on the mat; the other cats sat and sang. In 2021 sales rose, then fell. Aaa aaaa"]
+SPECIAL = ["<unk>", "<s>", "</s>", "<|im_end|>"]
+
+
+def write_sentencepiece(path: Path, scores: str = "falling", space_prefix: bool = False) -> Path:
+    """A GGUF with a small SentencePiece vocabulary and the weights of a model of one layer, for llama.cpp to load."""
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    learner.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=300, show_progress=False))
+    learned = [token for token in sorted(learner.get_vocab(), key=learner.token_to_id) if not set(token) & set("½Ⅷ한")]
+    merged = [token for token in learned if len(token) > 1]
+    single = [token for token in learned if len(token) == 1]  # what is in neither is left to bytes
+    tokens = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *merged, *single, "<tool_call>", "[PAD]"]
+    types = [2, 3, 3, 3, *[6] * 256, *[1] * len(merged + single), 4, 5]
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_scores([-1000.0 if scores == "equal" else -float(token_id) for token_id in range(len(tokens))])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_space_prefix(space_prefix)
+    for key in ("context_length", "embedding_length", "feed_forward_length"):
+        writer.add_uint32(f"llama.{key}", 32)
+    writer.add_block_count(1)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_dimension_count(16)
+    for name, rows in {"token_embd": len(tokens), "output": len(tokens)}.items():
+        writer.add_tensor(f"{name}.weight", np.zeros((rows, 32), np.float32))
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+        writer.add_tensor(f"blk.0.{name}.weight", np.zeros((32, 32), np.float32))
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(32, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["no space prefix", "space prefix"])
+def sentencepiece(request, tmp_path_factory, llama_cpp_server):
+    folder = tmp_path_factory.mktemp("sentencepiece")
+    path = write_sentencepiece(folder / "tiny.gguf", space_prefix=request.param)
+    return load_tokenizer(path), llama_cpp_server(path).tokenize
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_sentencepiece_ids_equal_those_of_llama_cpp(sentencepiece, text):
+    tokenizer, llama_cpp = sentencepiece
+    assert tokenizer.encode(text).ids == llama_cpp(text)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.sampled_from("aht ecs.\n2½👍<>"), max_size=40))
+def test_sentencepiece_ids_equal_those_of_llama_cpp_on_any_text(sentencepiece, text):
+    tokenizer, llama_cpp = sentencepiece
+    assert tokenizer.encode(text).ids == llama_cpp(text)
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_sentencepiece_ids_equal_those_of_transformers(tmp_path):
+    from transformers import AutoTokenizer
+
+    path = write_sentencepiece(tmp_path / "tiny.gguf", space_prefix=True)
+    theirs = AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
+    ours = load_tokenizer(path)
+    for text in TEXTS:
+        if not text.startswith(" ") and "<" not in text:  # they add no second space, and read control tokens
+            assert ours.encode(text).ids == theirs.encode(text, add_special_tokens=False), text
+
+
+def test_where_all_scores_are_equal_the_order_of_learning_decides(tmp_path):
+    scored = load_tokenizer(write_sentencepiece(tmp_path / "scored.gguf"))
+    equal = load_tokenizer(write_sentencepiece(tmp_path / "equal.gguf", scores="equal"))
+    for text in TEXTS:
+        assert equal.encode(text).ids == scored.encode(text).ids
+
+
+def test_sentencepiece_control_bytes_and_unused_slots_are_not_spelled_by_text(tmp_path):
+    tokenizer = load_tokenizer(write_sentencepiece(tmp_path / "tiny.gguf"))
+    ids = tokenizer.encode("<s></s><unk><|im_end|><0x41>[PAD]").ids
+    assert not {0, 1, 2, 3, tokenizer.token_to_id("<0x41>")} & set(ids)
+    assert tokenizer.token_to_id("[PAD]") is None
+    assert tokenizer.encode("<tool_call>").ids == [tokenizer.token_to_id("<tool_call>")]
+
+
+def test_llama_3_numbers_go_by_three_digits_and_whole_words_come_first(tmp_path):
+    writer = gguf.GGUFWriter(str(tmp_path / "tiny.gguf"), "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(["1", "2", "12", "21", "121", "a", "b", "aba"])
+    writer.add_token_types([1] * 8)
+    writer.add_token_merges(["1 2", "2 1", "12 1", "1 21"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    tokenizer = load_tokenizer(tmp_path / "tiny.gguf")
+    assert tokenizer.encode("12112").tokens == ["121", "12"]
+    assert tokenizer.encode("aba").tokens == ["aba"]  # though no merge leads there
 
 
 def test_a_file_that_is_no_gguf_is_a_model_error(tmp_path):

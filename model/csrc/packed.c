@@ -1,0 +1,441 @@
+/* Products with weights of 4 or 8 bits that stay packed, and the way there from GGUF's blocks.
+ *
+ * A weight is d·q - m with q unsigned and d, m per group of 16 or 32 along the inner dimension. Where m is the same
+ * multiple of d everywhere (Q6_K: 32, Q8_0: 128), only d is kept. Activations are rounded to int8 with a scale per 32
+ * values, so that all multiplying is u8 × s8 -> s32:
+ *
+ *     y = Σ_groups a·(d·Σ q·x - m·Σ x)
+ *
+ * Layout: 16 output rows side by side; for each group and each 4 inner values, 16 × 4 bytes (a byte holds two values
+ * of 4 bits: those of the first half of the group's steps low, of the second half high). The block formats are those of
+ * ggml (ggml-common.h, ggml-quants.c; MIT licence), read from their description, not copied. Letters: T tokens.
+ */
+#include "vectors.h"
+
+typedef uint8_t vq __attribute__((vector_size(64), aligned(1)));
+
+enum { ROWS = 16, ACT_GROUP = 32, MAX_TILE = 6 };
+
+typedef struct {
+    const uint8_t *q;     /* (n_out/16, groups, group/4 or group/8, 16, 4) */
+    const uint16_t *d;    /* (n_out/16, groups, 16) fp16 in units of `unit`, or NULL where each row has one d */
+    const uint16_t *m;    /* the same, or NULL where m = offset·d */
+    const float *row_d;   /* (n_out) where d is NULL */
+    int64_t n_in, n_out;  /* n_in a multiple of 32, n_out of 16 */
+    int32_t bits, group, offset;
+    float unit;           /* a power of two that puts the largest d or m near the top of fp16's range */
+} Packed;
+
+INLINE float half_value(uint16_t h) {
+#if defined(__F16C__)
+    return _cvtsh_ss(h);
+#else
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 1023;
+    union { uint32_t u; float f; } c;
+    if (e == 0) {
+        c.f = m * 5.9604644775390625e-8f; /* 2^-24 */
+        c.u |= sign;
+    } else
+        c.u = sign | (e == 31 ? 0x7F800000 | m << 13 : (e + 112) << 23 | m << 13);
+    return c.f;
+#endif
+}
+
+INLINE uint16_t half_bits(float f) {
+#if defined(__F16C__)
+    return _cvtss_sh(f, 0);
+#else
+    union { float f; uint32_t u; } c = {f};
+    uint32_t sign = (c.u >> 16) & 0x8000, a = c.u & 0x7FFFFFFF;
+    if (a >= 0x47800000) return sign | 0x7C00;
+    if (a < 0x38800000) { /* subnormal */
+        union { uint32_t u; float f; } b = {a};
+        return sign | (uint16_t)lrintf(b.f * 16777216.f);
+    }
+    return sign | (uint16_t)((a - 0x38000000 + 0xFFF + ((a >> 13) & 1)) >> 13);
+#endif
+}
+
+INLINE vf half_vector(const uint16_t *h) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)h));
+#else
+    vf r;
+    for (int i = 0; i < V; i++) r[i] = half_value(h[i]);
+    return r;
+#endif
+}
+
+/* acc[lane] += Σ_4 w[4·lane + i] · x[i], w unsigned, x signed */
+INLINE vi dot4(vi acc, vq w, const int8_t *x) {
+#if defined(__AVX512VNNI__)
+    int32_t four;
+    memcpy(&four, x, 4);
+    return (vi)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, _mm512_set1_epi32(four));
+#elif defined(__AVX2__)
+    /* 16-bit products of even and odd bytes apart: the pairwise instruction would saturate at q > 128 */
+    int32_t four;
+    memcpy(&four, x, 4);
+    __m256i xs = _mm256_set1_epi32(four), low = _mm256_set1_epi16(255), ones = _mm256_set1_epi16(1);
+    __m256i xe = _mm256_srai_epi16(_mm256_slli_epi16(xs, 8), 8), xo = _mm256_srai_epi16(xs, 8);
+    union { vq v; __m256i half[2]; } u = {w};
+    union { vi v; __m256i half[2]; } a = {acc};
+    (void)ones;
+    for (int i = 0; i < 2; i++) {
+        __m256i even = _mm256_and_si256(u.half[i], low), odd = _mm256_srli_epi16(u.half[i], 8);
+        a.half[i] = _mm256_add_epi32(a.half[i], _mm256_add_epi32(_mm256_madd_epi16(even, xe), _mm256_madd_epi16(odd, xo)));
+    }
+    return a.v;
+#else
+    for (int l = 0; l < V; l++)
+        acc[l] += w[4 * l] * x[0] + w[4 * l + 1] * x[1] + w[4 * l + 2] * x[2] + w[4 * l + 3] * x[3];
+    return acc;
+#endif
+}
+
+/* ---- activations ------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    int8_t *x;     /* (T, n_in) */
+    float *scale;  /* (T, n_in / 32) */
+    int32_t *sums; /* (T, n_in / 16) */
+} Activations;
+
+INLINE void quantize_row(const void *x, size_t at, int64_t n_given, int64_t n_in, int dtype, int8_t *q, float *scale,
+                         int32_t *sums) {
+    for (int64_t g = 0; g < n_in / ACT_GROUP; g++) {
+        vf a = {0}, b = {0};
+        if ((g + 1) * ACT_GROUP <= n_given) {
+            a = load(x, at + g * ACT_GROUP, dtype);
+            b = load(x, at + g * ACT_GROUP + V, dtype);
+        } else
+            for (int i = 0; i < ACT_GROUP && g * ACT_GROUP + i < n_given; i++) {
+                float v = get(x, at + g * ACT_GROUP + i, dtype);
+                if (i < V) a[i] = v;
+                else b[i - V] = v;
+            }
+        vf absa = (vf)((vi)a & 0x7FFFFFFF), absb = (vf)((vi)b & 0x7FFFFFFF);
+        vf high = choose(absa > absb, absa, absb);
+        float most = 0;
+        for (int i = 0; i < V; i++)
+            if (high[i] > most) most = high[i];
+        float s = most / 127.f, inverse = most > 0 ? 127.f / most : 0;
+        scale[g] = s;
+        /* adding 1.5·2^23 rounds to nearest even and leaves the integer in the low bits */
+        vi ia = (vi)(a * inverse + 12582912.f) - 0x4B400000, ib = (vi)(b * inverse + 12582912.f) - 0x4B400000;
+        *(vb *)(q + g * ACT_GROUP) = __builtin_convertvector(ia, vb);
+        *(vb *)(q + g * ACT_GROUP + V) = __builtin_convertvector(ib, vb);
+        int32_t sa = 0, sb = 0;
+        for (int i = 0; i < V; i++) {
+            sa += ia[i];
+            sb += ib[i];
+        }
+        sums[2 * g] = sa;
+        sums[2 * g + 1] = sb;
+    }
+}
+
+/* ---- the product ------------------------------------------------------------------------------------------------- */
+
+/* Two blocks of 16 rows, a few tokens, all of the inner dimension. w0, w1: bytes (groups, group/4, 16, 4). */
+INLINE void tile(const Packed *p, const uint8_t *w0, const uint8_t *w1, int64_t block, int two, const Activations *acts, int64_t t0,
+                 int tokens, vf out[MAX_TILE][2], const int group) {
+    int64_t groups = p->n_in / group, act_groups = p->n_in / ACT_GROUP, sums = p->n_in / 16;
+    const int steps = group / 4;
+    int64_t per_block = groups * ROWS;
+    const uint16_t *d0 = p->d ? p->d + block * per_block : 0, *d1 = d0 ? d0 + (two ? per_block : 0) : 0;
+    const uint16_t *m0 = p->m ? p->m + block * per_block : 0, *m1 = m0 ? m0 + (two ? per_block : 0) : 0;
+    for (int t = 0; t < tokens; t++) out[t][0] = out[t][1] = splat(0);
+    for (int64_t g = 0; g < groups; g++) {
+        vi acc[MAX_TILE][2];
+        const int8_t *x = acts->x + t0 * p->n_in + g * group;
+        int64_t act = g * group / ACT_GROUP;
+        for (int t = 0; t < tokens; t++) {
+            const int32_t *s = acts->sums + (t0 + t) * sums + g * group / 16;
+            int32_t start = -p->offset * (group == 16 ? s[0] : s[0] + s[1]);
+            acc[t][0] = acc[t][1] = (vi){0} + start;
+        }
+        for (int k = 0; k < steps; k++) {
+            vq a = *(const vq *)(w0 + (g * steps + k) * 64), b = *(const vq *)(w1 + (g * steps + k) * 64);
+            for (int t = 0; t < tokens; t++) {
+                const int8_t *xt = x + t * p->n_in + 4 * k;
+                acc[t][0] = dot4(acc[t][0], a, xt);
+                acc[t][1] = dot4(acc[t][1], b, xt);
+            }
+        }
+        if (!d0) {
+            for (int t = 0; t < tokens; t++) {
+                float s = acts->scale[(t0 + t) * act_groups + act];
+                out[t][0] += __builtin_convertvector(acc[t][0], vf) * s;
+                out[t][1] += __builtin_convertvector(acc[t][1], vf) * s;
+            }
+            continue;
+        }
+        vf da = half_vector(d0 + g * ROWS), db = half_vector(d1 + g * ROWS);
+        if (m0) {
+            vf ma = half_vector(m0 + g * ROWS), mb = half_vector(m1 + g * ROWS);
+            for (int t = 0; t < tokens; t++) {
+                const int32_t *s = acts->sums + (t0 + t) * sums + g * group / 16;
+                float total = (float)(group == 16 ? s[0] : s[0] + s[1]), a = acts->scale[(t0 + t) * act_groups + act];
+                out[t][0] += (__builtin_convertvector(acc[t][0], vf) * da - ma * total) * a;
+                out[t][1] += (__builtin_convertvector(acc[t][1], vf) * db - mb * total) * a;
+            }
+        } else
+            for (int t = 0; t < tokens; t++) {
+                float a = acts->scale[(t0 + t) * act_groups + act];
+                out[t][0] += __builtin_convertvector(acc[t][0], vf) * (da * a);
+                out[t][1] += __builtin_convertvector(acc[t][1], vf) * (db * a);
+            }
+    }
+    vf da = d0 ? splat(p->unit) : load(p->row_d, block * ROWS, 0), db = d0 ? da : load(p->row_d, (block + two) * ROWS, 0);
+    for (int t = 0; t < tokens; t++) {
+        out[t][0] *= da;
+        out[t][1] *= db;
+    }
+}
+
+/* 4 bits: a byte's low half belongs to step k of its group, the high half to step k + group/8. */
+static void unpack_nibbles(const uint8_t *from, uint8_t *to, int64_t groups, int group) {
+    int half = group / 8;
+    for (int64_t g = 0; g < groups; g++)
+        for (int k = 0; k < half; k++) {
+            vq v = *(const vq *)(from + (g * half + k) * 64);
+            *(vq *)(to + (g * 2 * half + k) * 64) = v & 15;
+            *(vq *)(to + (g * 2 * half + half + k) * 64) = v >> 4;
+        }
+}
+
+/* y (T, n_rows of it) = x (T, n_given) · weightᵀ + bias; x and y of dtype, bias fp32 or NULL. n_given <= n_in, n_rows <= n_out. */
+EXPORT int ll_packed_linear(const void *x, int64_t n_given, const Packed *p, const float *bias, void *y, int64_t n_rows, int64_t T,
+                            int dtype, int threads) {
+    int64_t n_in = p->n_in, blocks = p->n_out / ROWS, block_bytes = n_in * ROWS * p->bits / 8;
+    Activations acts;
+    char *memory = malloc((size_t)T * (n_in + n_in / ACT_GROUP * 4 + n_in / 16 * 4) + 64);
+    if (!memory) return 1;
+    acts.scale = (float *)memory;
+    acts.sums = (int32_t *)(acts.scale + T * (n_in / ACT_GROUP));
+    acts.x = (int8_t *)(acts.sums + T * (n_in / 16));
+    int failed = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        uint8_t *scratch = p->bits == 4 ? aligned_alloc(64, (size_t)n_in * 2 * ROWS) : 0;
+        if (p->bits == 4 && !scratch) failed = 1;
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < T; t++)
+            quantize_row(x, (size_t)t * n_given, n_given, n_in, dtype, acts.x + t * n_in, acts.scale + t * (n_in / ACT_GROUP),
+                         acts.sums + t * (n_in / 16));
+#pragma omp for schedule(static)
+        for (int64_t block = 0; block < blocks; block += 2) {
+            if (failed) continue;
+            int two = block + 1 < blocks;
+            const uint8_t *w0 = p->q + block * block_bytes, *w1 = w0 + (two ? block_bytes : 0);
+            if (p->bits == 4) {
+                int64_t groups = n_in / p->group;
+                unpack_nibbles(w0, scratch, groups, p->group);
+                if (two) unpack_nibbles(w1, scratch + n_in * ROWS, groups, p->group);
+                w0 = scratch;
+                w1 = scratch + (two ? n_in * ROWS : 0);
+            }
+            for (int64_t t0 = 0; t0 < T; t0 += MAX_TILE) {
+                int tokens = T - t0 < MAX_TILE ? (int)(T - t0) : MAX_TILE;
+                vf out[MAX_TILE][2];
+#define TILE(n) \
+    if (p->group == 16) tile(p, w0, w1, block, two, &acts, t0, n, out, 16); \
+    else tile(p, w0, w1, block, two, &acts, t0, n, out, 32);
+                switch (tokens) {
+                case 6: TILE(6) break;
+                case 5: TILE(5) break;
+                case 4: TILE(4) break;
+                case 3: TILE(3) break;
+                case 2: TILE(2) break;
+                default: TILE(1) break;
+                }
+#undef TILE
+                for (int half = 0; half <= two; half++) {
+                    int64_t o = (block + half) * ROWS;
+                    for (int t = 0; t < tokens; t++) {
+                        if (o + ROWS <= n_rows) {
+                            vf value = out[t][half];
+                            if (bias) value += load(bias, o, 0);
+                            store(y, (size_t)(t0 + t) * n_rows + o, value, dtype);
+                        } else
+                            for (int i = 0; o + i < n_rows; i++)
+                                put(y, (size_t)(t0 + t) * n_rows + o + i, out[t][half][i] + (bias ? bias[o + i] : 0), dtype);
+                    }
+                }
+            }
+        }
+        free(scratch);
+    }
+    free(memory);
+    return failed;
+}
+
+/* ---- from GGUF ----------------------------------------------------------------------------------------------------- */
+
+enum { Q4_0 = 2, Q4_1 = 3, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14 }; /* ggml's numbers */
+
+/* One block of a row as unsigned q and, per group, d and m; a value is d·q - m. */
+typedef struct {
+    uint8_t q[256];
+    float d[16], m[16];
+} Values;
+
+static int block_values(int type) { return type >= Q4_K ? 256 : 32; }
+
+static int64_t block_bytes_of(int type) {
+    switch (type) {
+    case Q4_0: return 18;
+    case Q4_1: return 20;
+    case Q8_0: return 34;
+    case Q4_K: return 144;
+    case Q5_K: return 176;
+    default: return 210; /* Q6_K */
+    }
+}
+
+INLINE uint16_t half_at(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+
+/* The eight 6-bit scales and minima that Q4_K and Q5_K keep in 12 bytes. */
+static void k_scale(const uint8_t *s, int j, float *scale, float *min) {
+    if (j < 4) {
+        *scale = s[j] & 63;
+        *min = s[j + 4] & 63;
+    } else {
+        *scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
+        *min = (s[j + 4] >> 4) | (s[j] >> 6) << 4;
+    }
+}
+
+static void read_block(int type, const uint8_t *b, Values *v) {
+    float d = half_value(half_at(b));
+    if (type == Q4_0 || type == Q4_1) {
+        const uint8_t *q = b + (type == Q4_1 ? 4 : 2);
+        for (int i = 0; i < 16; i++) {
+            v->q[i] = q[i] & 15;
+            v->q[i + 16] = q[i] >> 4;
+        }
+        v->d[0] = d;
+        v->m[0] = type == Q4_1 ? -half_value(half_at(b + 2)) : 8 * d;
+    } else if (type == Q8_0) {
+        for (int i = 0; i < 32; i++) v->q[i] = (uint8_t)(b[2 + i] + 128);
+        v->d[0] = d;
+        v->m[0] = 128 * d;
+    } else if (type == Q4_K || type == Q5_K) {
+        float dmin = half_value(half_at(b + 2));
+        const uint8_t *high = b + 16, *q = b + (type == Q5_K ? 48 : 16);
+        for (int j = 0; j < 8; j++) {
+            float scale, min;
+            k_scale(b + 4, j, &scale, &min);
+            v->d[j] = d * scale;
+            v->m[j] = dmin * min;
+            for (int i = 0; i < 32; i++) {
+                uint8_t byte = q[j / 2 * 32 + i], low = j % 2 ? byte >> 4 : byte & 15;
+                v->q[j * 32 + i] = low + (type == Q5_K && high[i] >> j & 1 ? 16 : 0);
+            }
+        }
+    } else { /* Q6_K: 128 bytes of low halves, 64 of high bits, 16 scales, d */
+        d = half_value(half_at(b + 208));
+        const int8_t *scales = (const int8_t *)(b + 192);
+        for (int part = 0; part < 2; part++)
+            for (int i = 0; i < 32; i++) {
+                const uint8_t *low = b + part * 64, high = b[128 + part * 32 + i];
+                v->q[part * 128 + i] = (low[i] & 15) | (high & 3) << 4;
+                v->q[part * 128 + 32 + i] = (low[32 + i] & 15) | (high >> 2 & 3) << 4;
+                v->q[part * 128 + 64 + i] = low[i] >> 4 | (high >> 4 & 3) << 4;
+                v->q[part * 128 + 96 + i] = low[32 + i] >> 4 | (high >> 6) << 4;
+            }
+        for (int g = 0; g < 16; g++) {
+            v->d[g] = d * scales[g];
+            v->m[g] = 32 * v->d[g];
+        }
+    }
+}
+
+/* Rows of GGUF blocks as fp32: out (n_rows, n_in). */
+EXPORT void ll_gguf_rows(int type, const uint8_t *raw, int64_t n_rows, int64_t n_in, float *out, int threads) {
+    int n = block_values(type), group = type == Q6_K ? 16 : 32;
+    int64_t row_bytes = n_in / n * block_bytes_of(type);
+#pragma omp parallel for num_threads(threads) if (n_rows * n_in > 65536)
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int64_t b = 0; b < n_in / n; b++) {
+            Values v;
+            read_block(type, raw + r * row_bytes + b * block_bytes_of(type), &v);
+            for (int i = 0; i < n; i++) out[r * n_in + b * n + i] = v.d[i / group] * v.q[i] - v.m[i / group];
+        }
+}
+
+/* Put one row's group of values into its place among 16 rows. */
+INLINE void place(const uint8_t *q, uint8_t *to, int lane, int group, int bits) {
+    int half = group / 8;
+    for (int i = 0; i < group; i++) {
+        int step = i / 4;
+        if (bits == 8) to[step * 64 + lane * 4 + i % 4] = q[i];
+        else {
+            uint8_t *byte = to + step % half * 64 + lane * 4 + i % 4;
+            *byte = step < half ? q[i] : *byte | q[i] << 4;
+        }
+    }
+}
+
+/* A bound on all d and m of these blocks, from what each keeps in fp16. */
+INLINE float block_bound(int type, const uint8_t *b) {
+    float d = fabsf(half_value(half_at(b + (type == Q6_K ? 208 : 0))));
+    if (type == Q4_0 || type == Q8_0) return d;
+    if (type == Q6_K) return d * 128;
+    float m = fabsf(half_value(half_at(b + 2)));
+    float most = d > m ? d : m;
+    return type == Q4_1 ? most : most * 63;
+}
+
+EXPORT float ll_gguf_bound(int type, const uint8_t *raw, int64_t n_blocks, int threads) {
+    float most = 0;
+    int64_t bytes = block_bytes_of(type);
+#pragma omp parallel for num_threads(threads) reduction(max : most)
+    for (int64_t b = 0; b < n_blocks; b++) {
+        float bound = block_bound(type, raw + b * bytes);
+        if (bound > most) most = bound;
+    }
+    return most;
+}
+
+/* GGUF rows (n_rows, n_in) into a packed weight's memory; rows beyond n_rows up to n_out are zero. */
+EXPORT void ll_pack_gguf(int type, const uint8_t *raw, int64_t n_rows, const Packed *p, int threads) {
+    int n = block_values(type), group = p->group;
+    int64_t row_bytes = p->n_in / n * block_bytes_of(type), groups = p->n_in / group, group_bytes = (int64_t)group * ROWS * p->bits / 8;
+    float inverse = 1.f / p->unit;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t block = 0; block < p->n_out / ROWS; block++)
+        for (int64_t b = 0; b < p->n_in / n; b++)
+            for (int lane = 0; lane < ROWS; lane++) {
+                Values v;
+                int64_t row = block * ROWS + lane;
+                if (row < n_rows) read_block(type, raw + row * row_bytes + b * block_bytes_of(type), &v);
+                else memset(&v, 0, sizeof v);
+                for (int j = 0; j < n / group; j++) {
+                    int64_t g = block * groups + b * (n / group) + j;
+                    place(v.q + j * group, (uint8_t *)p->q + g * group_bytes, lane, group, p->bits);
+                    ((uint16_t *)p->d)[g * ROWS + lane] = half_bits(v.d[j] * inverse);
+                    if (p->m) ((uint16_t *)p->m)[g * ROWS + lane] = half_bits(v.m[j] * inverse);
+                }
+            }
+}
+
+/* int8 rows (n_rows, n_given) with one scale per row into a packed weight's memory (bits 8, group 32, offset 128). */
+EXPORT void ll_pack_int8(const int8_t *weight, const float *scale, int64_t n_rows, int64_t n_given, const Packed *p, int threads) {
+    int64_t groups = p->n_in / 32;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t block = 0; block < p->n_out / ROWS; block++)
+        for (int lane = 0; lane < ROWS; lane++) {
+            int64_t row = block * ROWS + lane;
+            ((float *)p->row_d)[row] = row < n_rows ? scale[row] : 0;
+            for (int64_t g = 0; g < groups; g++) {
+                uint8_t q[32];
+                for (int i = 0; i < 32; i++) {
+                    int64_t k = g * 32 + i;
+                    q[i] = (uint8_t)(128 + (row < n_rows && k < n_given ? weight[row * n_given + k] : 0));
+                }
+                place(q, (uint8_t *)p->q + (block * groups + g) * 512, lane, 32, 8);
+            }
+        }
+}

@@ -1,0 +1,296 @@
+"""The decoder: one loop over layers that reads prompts in chunks, writes tokens, and leaves its states with the caller.
+
+    model = load_model("AI21-Jamba2-3B")
+    state = model.new_state()
+    logits = model.prefill(token_ids, state)
+    for token_id in model.generate(question_ids, state, max_tokens=64): ...
+
+Memory does not grow with the context beyond the state itself: a chunk at a time passes through the layers, and logits
+are made of the last position only. Loading is in `loading.py`, the layers' mathematics in `layers.py`.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from longleaf.errors import ContextOverflowError, DamagedStateError, StateMismatchError
+
+from .config import DecoderConfig
+from .kernels import Kernels
+from .layers import Layer, Rotation, Span
+from .linear import Linear
+from .rotary import Rotary
+from .sampling import Sampler, SamplingOptions
+from .state import DecoderState
+
+__all__ = ["Decoder", "Embedding", "ReadingStopped", "ReadProgress", "default_chunk_tokens"]
+
+Embedding = Callable[[Tensor], Tensor]
+"""Token ids (T,) int64 -> (T, D)."""
+ReadProgress = Callable[[int, int, float], None]
+"""Called after each chunk with (tokens read, tokens in all, seconds left)."""
+ShouldStop = Callable[[], bool]
+
+
+def default_chunk_tokens(device: torch.device) -> int:
+    """Enough tokens to keep the products busy, few enough to stop within two seconds and keep activations small."""
+    return 2048 if device.type == "cuda" else 512
+
+
+class ReadingStopped(Exception):  # noqa: N818  not an error: the caller asked for it
+    """`should_stop` said so between two chunks. The state is whole and has read `state.n_tokens`; reading can go on."""
+
+
+class Decoder:
+    """A decoder of one of the three families, with its weights. Made by `load_model`.
+
+    Not safe for two threads at once on the same state; different states may be used side by side.
+
+    Args:
+        config: The shape.
+        embed: Token ids to vectors.
+        layers: In order.
+        final_norm: Weights of the last norm. (D,)
+        output: D -> vocab_size.
+        kernels: What runs between the products.
+        dtype: Of activations.
+        kv_dtype: Of kept keys and values.
+        device: Where the weights are.
+        fingerprint: Names the weights and settings; states carry it.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        embed: Embedding,
+        layers: Sequence[Layer],
+        final_norm: Tensor,
+        output: Linear,
+        *,
+        kernels: Kernels,
+        dtype: torch.dtype,
+        kv_dtype: torch.dtype,
+        device: torch.device,
+        fingerprint: str,
+    ) -> None:
+        self.config = config
+        self.layers = tuple(layers)
+        self.kernels = kernels
+        self.dtype = dtype
+        self.kv_dtype = kv_dtype
+        self.device = device
+        self.fingerprint = fingerprint
+        self._embed = embed
+        self._final_norm = final_norm
+        self._output = output
+        self._rotary = Rotary.of(config, device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights in memory, those of products apart from the tied embedding counted once."""
+        return _nbytes(self.layers) + _nbytes(self._output) + _nbytes(self._final_norm)
+
+    # States
+
+    def new_state(self) -> DecoderState:
+        """The state before the first token."""
+        return DecoderState.empty(self.config, self.fingerprint, self.dtype, self.kv_dtype, self.device)
+
+    def load_state(self, path: str | PathLike[str]) -> DecoderState:
+        """Read a state that `DecoderState.save` wrote.
+
+        Raises:
+            StateMismatchError: Another model, or other settings, made it.
+            DamagedStateError: It is not whole.
+        """
+        from .state_file import load_state
+
+        return load_state(Path(path), self.new_state())
+
+    # Reading and writing
+
+    def prefill(
+        self,
+        token_ids: Sequence[int],
+        state: DecoderState,
+        chunk_tokens: int | None = None,
+        progress: ReadProgress | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Tensor:
+        """Read tokens in chunks; the state moves on.
+
+        Args:
+            token_ids: At least one.
+            state: What was read before.
+            chunk_tokens: Tokens read at once; any number gives the same result. 512 on a CPU, 2,048 on CUDA.
+            progress: Told after each chunk.
+            should_stop: Asked before each chunk.
+
+        Returns:
+            Logits after the last token. (vocab_size,) fp32
+
+        Raises:
+            ContextOverflowError: More tokens than the model was trained for.
+            ReadingStopped: `should_stop` said so; the state is valid for what was read.
+            StateMismatchError: The state is another model's.
+        """
+        self._check(state, token_ids)
+        size = chunk_tokens or default_chunk_tokens(self.device)
+        if size < 1:
+            raise ValueError(f"chunk_tokens must be at least 1, got {size}")
+        begun, total = time.monotonic(), len(token_ids)
+        for start in range(0, total, size):
+            if should_stop is not None and should_stop():
+                raise ReadingStopped
+            chunk = token_ids[start : start + size]
+            done = start + len(chunk)
+            hidden = self._forward([(chunk, state)], last_only=True)  # (1, D)
+            if progress is not None:
+                progress(done, total, (time.monotonic() - begun) / done * (total - done))
+        return self._logits(hidden)[0]
+
+    def decode(self, token_id: int, state: DecoderState) -> Tensor:
+        """Read one token; the state moves on.
+
+        Returns:
+            Logits after it. (vocab_size,) fp32
+        """
+        self._check(state, [token_id])
+        return self._logits(self._forward([([token_id], state)], last_only=True))[0]
+
+    def forward_batch(self, token_ids: Sequence[Sequence[int]], states: Sequence[DecoderState]) -> Tensor:
+        """Read the next tokens of several sequences at once, each on its own state.
+
+        The sequences may have different lengths, and states may be forks of one reading.
+
+        Args:
+            token_ids: For each sequence at least one token, all of which go through the layers as one chunk.
+            states: As many, all different.
+
+        Returns:
+            Logits after each sequence's last token. (batch, vocab_size) fp32
+        """
+        if len(token_ids) != len(states) or len({id(state) for state in states}) != len(states):
+            raise ValueError(f"{len(token_ids)} sequences need as many states, each its own; got {len(states)}")
+        for ids, state in zip(token_ids, states, strict=True):
+            self._check(state, ids)
+        return self._logits(self._forward(list(zip(token_ids, states, strict=True)), last_only=True))
+
+    def logits_of_all(self, token_ids: Sequence[int], state: DecoderState) -> Tensor:
+        """Read a chunk and keep the logits of every position: for scoring. (L, vocab_size) fp32"""
+        self._check(state, token_ids)
+        return self._logits(self._forward([(token_ids, state)], last_only=False))
+
+    def generate(
+        self,
+        token_ids: Sequence[int],
+        state: DecoderState,
+        *,
+        max_tokens: int,
+        sampling: SamplingOptions | None = None,
+        stop_tokens: Sequence[int] | None = None,
+        chunk_tokens: int | None = None,
+        progress: ReadProgress | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Iterator[int]:
+        """Read a prompt, then write token by token.
+
+        The state has read all but the last token that was given out: it can be kept, or extended with more.
+
+        Args:
+            token_ids: The prompt, or what of it the state has not read.
+            state: Moves on.
+            max_tokens: Most tokens to write.
+            sampling: Greedy if not given.
+            stop_tokens: Tokens that end the answer and are not given out; the checkpoint's own if not given.
+            chunk_tokens: See `prefill`.
+            progress: Told while the prompt is read.
+            should_stop: Asked before each chunk and each token; True ends the answer.
+        """
+        ends = set(self.config.eos_token_ids if stop_tokens is None else stop_tokens)
+        sampler = Sampler(sampling or SamplingOptions())
+        try:
+            logits = self.prefill(token_ids, state, chunk_tokens, progress, should_stop)
+        except ReadingStopped:
+            return
+        for written in range(max_tokens):
+            token = sampler(logits, state.token_ids)
+            if token in ends:
+                return
+            yield token
+            if written + 1 == max_tokens or (should_stop is not None and should_stop()):
+                return
+            logits = self.decode(token, state)
+
+    # The loop over layers
+
+    @torch.inference_mode()
+    def _forward(self, sequences: Sequence[tuple[Sequence[int], DecoderState]], *, last_only: bool) -> Tensor:
+        """Hidden states after the last norm: of each sequence's last token, or of all. (B or T, D)"""
+        ids = torch.tensor([token for tokens, _ in sequences for token in tokens], device=self.device)  # (T,)
+        bounds, row = [], 0
+        for tokens, _ in sequences:
+            bounds.append((row, row + len(tokens)))
+            row += len(tokens)
+        rotation = self._rotation(sequences)
+        x = self._embed(ids)  # (T, D)
+        for _, state in sequences:
+            state.is_whole = False
+        delta: Tensor | None = None
+        for index, layer in enumerate(self.layers):
+            spans = [
+                Span(start, stop, state.layers[index])
+                for (start, stop), (_, state) in zip(bounds, sequences, strict=True)
+            ]
+            normed = self.kernels.rms_norm(x, layer.mixer_norm, self.config.norm_eps, delta)
+            delta = layer.mixer(normed, spans, rotation, self.kernels)  # (T, D)
+            if layer.network is not None and layer.network_norm is not None:
+                normed = self.kernels.rms_norm(x, layer.network_norm, self.config.norm_eps, delta)
+                delta = layer.network(normed, self.kernels)  # (T, D)
+        for tokens, state in sequences:
+            state.note(tokens)
+        if last_only:
+            last = [stop - 1 for _, stop in bounds]
+            x, delta = x[last], None if delta is None else delta[last]
+        return self.kernels.rms_norm(x, self._final_norm, self.config.norm_eps, delta)
+
+    def _rotation(self, sequences: Sequence[tuple[Sequence[int], DecoderState]]) -> Rotation:
+        if self._rotary is None:
+            return None
+        return self._rotary.rows([(state.n_tokens, len(tokens)) for tokens, state in sequences])
+
+    @torch.inference_mode()
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self._output(hidden).float()  # (B, vocab_size) fp32
+
+    def _check(self, state: DecoderState, token_ids: Sequence[int]) -> None:
+        if not token_ids:
+            raise ValueError("there is no token to read")
+        if min(token_ids) < 0 or max(token_ids) >= self.config.vocab_size:
+            raise ValueError(f"token ids must be in [0, {self.config.vocab_size}), got {min(token_ids)} to {max(token_ids)}")
+        if not state.is_whole:
+            raise DamagedStateError("reading was interrupted within a chunk, and this state with it: go on from a fork of before")
+        if state.fingerprint != self.fingerprint:
+            raise StateMismatchError(
+                f"the state was made by model {state.fingerprint[:12]} and this is {self.fingerprint[:12]}: read the text again"
+            )
+        limit = self.config.max_context_tokens
+        if limit is not None and state.n_tokens + len(token_ids) > limit:
+            raise ContextOverflowError(
+                f"{state.n_tokens + len(token_ids):,} tokens are more than the {limit:,} this model was trained for"
+            )
+
+
+def _nbytes(part: object) -> int:
+    """Bytes of all tensors and products inside a layer."""
+    if part is None or isinstance(part, (int, float, bool)):
+        return 0
+    if isinstance(part, (tuple, list)):
+        return sum(map(_nbytes, part))
+    if hasattr(part, "nbytes"):
+        return int(part.nbytes)
+    return sum(_nbytes(getattr(part, name)) for name in type(part).__slots__)  # type: ignore[attr-defined]
