@@ -20,7 +20,7 @@ from longleaf.model import get_spec, model_path
 
 from .render import human_bytes
 from .settings import Settings
-from .workbench import open_library, reader_name
+from .workbench import is_path, open_library, reader_name
 
 __all__ = ["Check", "checks_view", "run_checks"]
 
@@ -87,10 +87,10 @@ def _models(settings: Settings) -> Iterator[Check]:
             continue
         try:
             name = reader_name(settings) if role == "reader" else name
-            path = settings.reader if name.endswith(".gguf") else model_path(name, settings.models_dir)
+            path = settings.reader if is_path(name) else model_path(name, settings.models_dir)
             context = (
                 ""
-                if name.endswith(".gguf") or role != "reader"
+                if is_path(name) or role != "reader"
                 else f", context {settings.context_tokens or get_spec(name).default_context_tokens:,} tokens"
             )
             yield Check(role, "ok", f"{name} in {path}{context}")
@@ -121,13 +121,18 @@ def _app() -> Check:
 def _device() -> Check:
     import torch
 
-    if torch.cuda.is_available():
+    from longleaf.model import native
+
+    name = f"CUDA: {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "CPU"
+    kernels = native.instruction_set()
+    if kernels is None:
         return Check(
             "device",
-            "ok",
-            f"{torch.cuda.get_device_name(0)}, torch {torch.__version__} (the embedded models run on the CPU)",
+            "optional",
+            f"{name}, torch {torch.__version__}, without native CPU kernels: reading is many times slower",
+            "install a C compiler (apt install gcc libc6-dev) and install longleaf again",
         )
-    return Check("device", "ok", f"CPU, torch {torch.__version__}")
+    return Check("device", "ok", f"{name}, torch {torch.__version__}, native CPU kernels for {kernels}")
 
 
 def checks_view(checks: list[Check]) -> RenderableType:

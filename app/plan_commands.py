@@ -15,7 +15,7 @@ from rich.text import Text
 from longleaf.errors import ModelError
 from longleaf.model import MODELS, get_spec, model_path
 from longleaf.model.config import DecoderConfig
-from longleaf.model.gguf_header import read_gguf_header
+from longleaf.model.gguf_file import GGUFFile, gguf_config
 from longleaf.model.plan import (
     MemoryPlan,
     ParameterCounts,
@@ -233,18 +233,8 @@ def _has_output_matrix(folder: Path) -> bool:
 
 
 def _shape_of_gguf(path: Path, name: str) -> _Shape:
-    header = read_gguf_header(path)
-    tensors = header.tensors
-    if "token_embd.weight" not in tensors:
-        raise ModelError(f"{path}: it has no token_embd.weight, so it is not a whole language model")
-    config = DecoderConfig.from_gguf(header.metadata, vocab_size=tensors["token_embd.weight"].shape[0])
-    config = replace(
-        config,
-        tie_embeddings="output.weight" not in tensors,
-        qkv_bias="blk.0.attn_q.bias" in tensors,
-        moe_layers=tuple(f"blk.{i}.ffn_gate_inp.weight" in tensors for i in range(config.n_layers)),
-    )
-    return _Shape(name, config, str(path), sum(tensor.size_bytes for tensor in tensors.values()))
+    file = GGUFFile(path)
+    return _Shape(name, gguf_config(file), str(path), sum(tensor.size_bytes for tensor in file.tensors.values()))
 
 
 def _fit(

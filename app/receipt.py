@@ -31,5 +31,8 @@ def _pages(receipt: "Receipt") -> str:
 
 
 def _tokens(receipt: "Receipt") -> str:
-    reused = f", {receipt.tokens_reused:,} of them from before" if receipt.tokens_reused else ""
+    reused = ""
+    if receipt.tokens_reused:
+        saved = f", which saved {receipt.seconds_saved:.1f} s" if receipt.seconds_saved >= 0.1 else ""
+        reused = f", {receipt.tokens_reused:,} of them from a reading{saved}"
     return f"{receipt.tokens_prompt:,} given to the model{reused}; the documents have {receipt.tokens_document:,}"

@@ -4,6 +4,7 @@ Libraries below this folder read no environment: they are handed what they need.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,13 +26,17 @@ class Settings(BaseSettings):
     )
     models_dir: Path = Field(default_factory=default_models_dir, description="Folder of installed models.")
     reader: str = Field(
-        "embedded", description="Model that writes answers: a name from `longleaf model list`, or a .gguf file."
+        "embedded", description="Model that writes answers: a name from `longleaf model list`, a model folder or a .gguf file."
     )
     embedder: str = Field("minilm", description="Model that makes vectors of passages.")
     context_tokens: int | None = Field(
         None, ge=512, description="Context that the reader is run with, in tokens; the model's own default if unset."
     )
     n_threads: int | None = Field(None, ge=1, description="CPU threads of the reader; all cores if unset.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the reader runs.")
+    quantize: Literal["int8", "int8-experts", "w8a8"] | None = Field(
+        None, description="Round the reader's weights to int8 as they are loaded; not for .gguf files."
+    )
     readings_budget_bytes: int = Field(
         20_000_000_000, ge=0, description="Room on disk for readings, in bytes; 0 keeps none."
     )
@@ -40,6 +45,11 @@ class Settings(BaseSettings):
     page_timeout_s: float = Field(
         60.0, gt=0, description="Seconds that one page may take to parse (twice that with OCR)."
     )
+
+    @property
+    def readings_dir(self) -> Path | None:
+        """Folder of readings, or None where none are kept."""
+        return self.home / "readings" if self.readings_budget_bytes else None
 
 
 def load_settings(**given: object) -> Settings:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from longleaf.model import ChatLongleaf
     from longleaf.retrieval import Answerer, LongleafEmbeddings
 
-__all__ = ["open_answerer", "open_library", "reader_name"]
+__all__ = ["is_path", "open_answerer", "open_library", "reader_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def open_answerer(settings: Settings, library: Library, *, with_reader: bool = T
 
 def reader_name(settings: Settings) -> str:
     """The reader's own name: "embedded" is the one that suits this machine's memory."""
-    if settings.reader.endswith(".gguf"):
+    if is_path(settings.reader):
         return settings.reader
     return next((spec.name for spec in resolve(settings.reader) if spec.role == "reader"), settings.reader)
 
@@ -62,7 +62,7 @@ def _reader(settings: Settings) -> "ChatLongleaf | None":
         return None
     name = reader_name(settings)
     try:
-        if Path(name).suffix != ".gguf":
+        if not is_path(name):
             model_path(name, settings.models_dir)
     except ModelNotInstalledError as exc:
         if settings.reader != "embedded":
@@ -72,11 +72,23 @@ def _reader(settings: Settings) -> "ChatLongleaf | None":
     from longleaf.model import ChatLongleaf
 
     reader = ChatLongleaf(
-        model=name, models_dir=settings.models_dir, context_tokens=settings.context_tokens, n_threads=settings.n_threads
+        model=name,
+        models_dir=settings.models_dir,
+        context_tokens=settings.context_tokens,
+        n_threads=settings.n_threads,
+        device=settings.device,
+        quantize=settings.quantize,
+        readings_dir=settings.readings_dir,
+        readings_budget_bytes=settings.readings_budget_bytes,
     )
     # Weights load while documents are parsed and searched; a failure shows when the reader is used.
     threading.Thread(target=reader.load, name="load reader", daemon=True).start()
     return reader
+
+
+def is_path(name: str) -> bool:
+    """Whether a reader is named by its file or folder."""
+    return name.endswith(".gguf") or Path(name).expanduser().is_dir()
 
 
 def _embedder(settings: Settings) -> "LongleafEmbeddings | None":

@@ -1,17 +1,17 @@
-"""The models: names and weights, the reader behind LangChain's chat model, the embedder's encoder.
+"""The models: the decoder and its readings, names and weights, LangChain's chat model, the embedder's encoder.
 
-Importing this package loads neither torch nor langchain nor llama.cpp: the names that need them are loaded when first
+Importing this package loads neither torch nor langchain: the names that need them are loaded when first
 used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .engine import Engine, Message, Piece, Usage
 from .machine import physical_cores, total_memory_bytes
 from .pull import pull
 from .registry import (
     EMBEDDED,
+    HUB_MODELS,
     MODELS,
     ModelFile,
     ModelSpec,
@@ -26,25 +26,45 @@ from .registry import (
 if TYPE_CHECKING:
     from .bert import Bert, load_bert
     from .chat import ChatLongleaf
-    from .llama_cpp import LlamaCppEngine
+    from .config import DecoderConfig
+    from .decoder import Decoder, ReadingStopped
+    from .decoder_engine import DecoderEngine
+    from .engine import READING_LABEL, Engine, Message, Piece, Usage
+    from .loading import load_model
+    from .public_models import PUBLIC_MODELS
+    from .readings import Reading, ReadingInfo, ReadingStore
+    from .sampling import SamplingOptions
+    from .state import DecoderState
 
 __all__ = [
     "EMBEDDED",
+    "HUB_MODELS",
     "MODELS",
+    "PUBLIC_MODELS",
+    "READING_LABEL",
     "Bert",
     "ChatLongleaf",
+    "Decoder",
+    "DecoderConfig",
+    "DecoderEngine",
+    "DecoderState",
     "Engine",
-    "LlamaCppEngine",
     "Message",
     "ModelFile",
     "ModelSpec",
     "Piece",
+    "Reading",
+    "ReadingInfo",
+    "ReadingStopped",
+    "ReadingStore",
+    "SamplingOptions",
     "Usage",
     "WheelSource",
     "default_models_dir",
     "get_spec",
     "is_installed",
     "load_bert",
+    "load_model",
     "model_path",
     "physical_cores",
     "pull",
@@ -52,7 +72,27 @@ __all__ = [
     "total_memory_bytes",
 ]
 
-_LOADED_WHEN_USED = {"Bert": "bert", "load_bert": "bert", "ChatLongleaf": "chat", "LlamaCppEngine": "llama_cpp"}
+_LOADED_WHEN_USED = {
+    "Bert": "bert",
+    "ChatLongleaf": "chat",
+    "Decoder": "decoder",
+    "DecoderConfig": "config",
+    "DecoderEngine": "decoder_engine",
+    "DecoderState": "state",
+    "Engine": "engine",
+    "Message": "engine",
+    "PUBLIC_MODELS": "public_models",
+    "Piece": "engine",
+    "READING_LABEL": "engine",
+    "Reading": "readings",
+    "ReadingInfo": "readings",
+    "ReadingStopped": "decoder",
+    "ReadingStore": "readings",
+    "SamplingOptions": "sampling",
+    "Usage": "engine",
+    "load_bert": "bert",
+    "load_model": "loading",
+}
 
 
 def __getattr__(name: str) -> Any:

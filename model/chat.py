@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models.base import LangSmithParams
@@ -26,17 +26,19 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
-from longleaf.errors import ModelError, ModelNotInstalledError
+from longleaf.errors import ModelError
 
-from .engine import Engine, Message, Piece, ReadProgress, ShouldStop, Usage
-from .registry import MODELS, ModelSpec, default_models_dir, get_spec, model_path
+from .engine import READING_LABEL, Engine, Message, Piece, ReadProgress, ShouldStop, Usage
+from .registry import MODELS, ModelSpec, default_models_dir, get_spec
+from .sampling import SamplingOptions
 
 __all__ = ["ChatLongleaf"]
 
 logger = logging.getLogger(__name__)
 
 _LOAD_LOCK = threading.Lock()
-_UNKNOWN_CONTEXT_TOKENS = 4096
+_LARGEST_DEFAULT_CONTEXT_TOKENS = 32_768
+"""A model named by its path is run with what it was trained for, and no more than this unless told otherwise."""
 
 
 class ChatLongleaf(BaseChatModel):
@@ -46,22 +48,33 @@ class ChatLongleaf(BaseChatModel):
         print(chat.invoke("Which month follows May?").content)
         for chunk in chat.stream("Count to five."): ...
 
-    The weights are loaded at the first use and stay loaded until `close()`. Keyword arguments of a call win over the
-    fields; besides `temperature, top_p, seed, max_tokens, stop` a call takes `should_stop` (asked while reading and
-    writing; True ends the answer with the finish reason `cancelled`) and `on_read` (told how many tokens of the
-    prompt have been read).
+    The weights are loaded at the first use and stay loaded until `close()`. A prompt that begins like an earlier one is
+    read from where they part, also in a later process if `readings_dir` is given; the answer's
+    `usage_metadata["input_token_details"]["cache_read"]` says how much was not read again, and its
+    `response_metadata["seconds_saved"]` what that saved. What a model thinks in `<think>` tags is the message's
+    reasoning content, not part of its text.
+
+    Keyword arguments of a call win over the fields; besides those of sampling, `max_tokens` and `stop` a call takes
+    `should_stop` (asked while reading and writing; True ends the answer with the finish reason `cancelled`) and
+    `on_read` (told tokens read, tokens of the prompt, seconds left).
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), extra="forbid")
 
     model: str = "qwen2.5-1.5b"
-    """A model's name (`longleaf model list`) or the path of a .gguf file."""
+    """A model's name (`longleaf model list`), a pulled hub id, a model folder or the path of a .gguf file."""
     models_dir: Path | None = None
     """Where installed models lie; the user's data folder if not given."""
     temperature: float = Field(default=0.0, ge=0.0)
     """0 takes the likeliest token each time."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """Sample from the likeliest tokens that have this probability together."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample from so many of the likeliest tokens; 0 for all."""
+    min_p: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Leave out tokens less likely than this share of the likeliest."""
+    repetition_penalty: float = Field(default=1.0, gt=0.0)
+    """Above 1 makes tokens that were read or written less likely."""
     seed: int | None = None
     """Same seed, same answer; only matters with a temperature."""
     max_tokens: int = Field(default=256, ge=1)
@@ -69,7 +82,17 @@ class ChatLongleaf(BaseChatModel):
     stop: list[str] | None = None
     """Strings that end the answer; they are not part of it."""
     n_threads: int | None = Field(default=None, ge=1)
-    """Threads for the arithmetic; the physical cores if not given."""
+    """Threads for the arithmetic of the whole process; the physical cores if not given."""
+    device: str = "cpu"
+    """"cpu" or "cuda"."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of activations and unquantised weights; chosen for the device if not given."""
+    quantize: Literal["int8", "int8-experts", "w8a8"] | None = None
+    """Round weights to int8 as they are loaded; GGUF files are quantised as they come."""
+    readings_dir: Path | None = None
+    """Where readings are kept; in memory alone if not given."""
+    readings_budget_bytes: int = Field(default=20_000_000_000, ge=0)
+    """Room for readings on disk."""
     context_tokens_limit: int | None = Field(default=None, ge=16, alias="context_tokens")
     """Most tokens of prompt and answer; the model's default if not given. Read it from `context_tokens`."""
     streaming: bool = False
@@ -84,7 +107,7 @@ class ChatLongleaf(BaseChatModel):
     """An `Engine` to use instead of loading one."""
 
     _engine: Engine | None = PrivateAttr(default=None)
-    _tokenizer: Any = PrivateAttr(default=None)
+    _template: Any = PrivateAttr(default=None)
 
     # The engine
 
@@ -112,44 +135,50 @@ class ChatLongleaf(BaseChatModel):
                 self._engine = None
 
     def _load(self) -> Engine:
-        from .llama_cpp import LlamaCppEngine
+        import torch
 
-        spec, path = self._spec(), self._path()
-        begun = time.monotonic()
-        engine = LlamaCppEngine(
-            path,
+        from .decoder_engine import DecoderEngine
+        from .readings import ReadingStore
+
+        spec, begun = self._spec(), time.monotonic()
+        store = None
+        if self.readings_dir is not None:
+            store = ReadingStore(self.readings_dir, budget_bytes=self.readings_budget_bytes)
+        engine = DecoderEngine.load(
+            self._path(),
             name=self.model_name,
             context_tokens=self.context_tokens,
+            device=self.device,
+            dtype=None if self.dtype is None else getattr(torch, self.dtype),
+            quantize=self.quantize,
             n_threads=self.n_threads,
             default_system=spec.default_system if spec else "",
+            store=store,
         )
-        logger.info("loaded %s in %.1f s with %d threads", path, time.monotonic() - begun, engine.n_threads)
+        logger.info("loaded %s in %.1f s", self.model_name, time.monotonic() - begun)
         return engine
 
-    def _is_file(self) -> bool:
-        return self.model.endswith(".gguf")
-
     def _path(self) -> Path:
-        if not self._is_file():
-            return model_path(self.model, self.models_dir or default_models_dir())
-        path = Path(self.model).expanduser()
-        if not path.is_file():
-            raise ModelNotInstalledError(f"{path}: no such file; give a .gguf file or one of: {', '.join(MODELS)}")
-        return path
+        from .loading import find_weights
+
+        return find_weights(self.model, self.models_dir)
+
+    def _is_path(self) -> bool:
+        return self.model.endswith(".gguf") or Path(self.model).expanduser().is_dir()
 
     def _spec(self) -> ModelSpec | None:
-        if not self._is_file():
-            spec = get_spec(self.model)
-            if spec.role != "reader":
-                raise ModelError(f"{spec.name} makes embeddings and can't answer; choose a reader")
-            return spec
-        name = Path(self.model).name
-        return next((spec for spec in MODELS.values() if spec.files[0].name == name), None)
+        if self._is_path():
+            name = Path(self.model).name
+            return next((spec for spec in MODELS.values() if spec.files[0].name == name), None)
+        spec = get_spec(self.model)
+        if spec.role != "reader":
+            raise ModelError(f"{spec.name} makes embeddings and can't answer; choose a reader")
+        return spec
 
     @property
     def model_name(self) -> str:
-        """The model's name, or a weight file's without its ending."""
-        return Path(self.model).stem if self._is_file() else self.model
+        """The model's name, or its file's or folder's without its ending."""
+        return Path(self.model).stem if self._is_path() else self.model
 
     # What the retrieval side asks for
 
@@ -159,14 +188,17 @@ class ChatLongleaf(BaseChatModel):
         if self.engine is not None:
             return int(self.engine.context_tokens)
         spec = self._spec()
-        if self.context_tokens_limit is None:
-            return spec.default_context_tokens if spec else _UNKNOWN_CONTEXT_TOKENS
-        if spec and self.context_tokens_limit > spec.context_tokens:
-            raise ModelError(
-                f"{spec.name} was trained for {spec.context_tokens} tokens of context; "
-                f"{self.context_tokens_limit} is too many"
-            )
-        return self.context_tokens_limit
+        if spec is not None:
+            trained, default = spec.context_tokens, spec.default_context_tokens
+        else:
+            from .loading import read_config
+
+            trained = read_config(self._path()).max_context_tokens or _LARGEST_DEFAULT_CONTEXT_TOKENS
+            default = min(trained, _LARGEST_DEFAULT_CONTEXT_TOKENS)
+        wanted = self.context_tokens_limit or default
+        if wanted > trained:
+            raise ModelError(f"{self.model_name} was trained for {trained} tokens of context; {wanted} is too many")
+        return wanted
 
     def choose(self, messages: Sequence[BaseMessage], options: Sequence[str]) -> dict[str, float]:
         """How likely each option is as the reply, by its first token; the probabilities add up to 1."""
@@ -176,12 +208,17 @@ class ChatLongleaf(BaseChatModel):
         """The model's own tokens of a text; needs its tokenizer, not its weights."""
         if self.engine is not None:
             return list(self.engine.token_ids(text))
-        from .chatml import plain_ids
-        from .gguf_tokenizer import load_tokenizer
+        from .gguf_tokenizer import plain_ids
 
-        if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self._path())
-        return plain_ids(self._tokenizer, text)
+        return plain_ids(self._chat_template().tokenizer, text)
+
+    def _chat_template(self) -> Any:
+        """The model's chat template and tokenizer, which are there before its weights are."""
+        if self._template is None:
+            from .decoder_engine import load_chat_template
+
+            self._template = load_chat_template(self._path())
+        return self._template
 
     def get_num_tokens(self, text: str) -> int:
         """How many of the model's own tokens a text has."""
@@ -205,6 +242,9 @@ class ChatLongleaf(BaseChatModel):
             "model": self.model,
             "temperature": self.temperature,
             "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
             "seed": self.seed,
             "max_tokens": self.max_tokens,
             "stop": self.stop,
@@ -229,11 +269,13 @@ class ChatLongleaf(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  tells of tokens only when streaming
         **kwargs: Any,
     ) -> ChatResult:
-        text, last = [], Piece("")
+        text, reasoning, last = [], [], Piece("")
         for last in self._pieces(messages, stop, **kwargs):
             text.append(last.text)
+            reasoning.append(last.reasoning)
         message = AIMessage(
             content="".join(text),
+            additional_kwargs=_reasoning("".join(reasoning)),
             usage_metadata=_usage_metadata(last.usage),
             response_metadata=self._response_metadata(last),
         )
@@ -250,6 +292,7 @@ class ChatLongleaf(BaseChatModel):
             last = piece.finish_reason is not None
             message = AIMessageChunk(
                 content=piece.text,
+                additional_kwargs=_reasoning(piece.reasoning),
                 usage_metadata=_usage_metadata(piece.usage),
                 response_metadata=self._response_metadata(piece) if last else {},
                 chunk_position="last" if last else None,
@@ -268,9 +311,8 @@ class ChatLongleaf(BaseChatModel):
         on_read: ReadProgress | None = None,
         **options: Any,
     ) -> Iterator[Piece]:
-        settings = {
-            name: options.pop(name, getattr(self, name)) for name in ("max_tokens", "temperature", "top_p", "seed")
-        }
+        sampling = SamplingOptions(**{name: options.pop(name, getattr(self, name)) for name in _SAMPLING})
+        max_tokens = options.pop("max_tokens", self.max_tokens)
         options.pop("ls_structured_output_format", None)  # LangChain's own, for tracing
         if options.pop("model", self.model) != self.model:
             raise ValueError(f"this ChatLongleaf runs {self.model}; make another one for another model")
@@ -286,7 +328,9 @@ class ChatLongleaf(BaseChatModel):
             stop=[*(stop if stop is not None else self.stop or [])],
             should_stop=over if deadline is not None or should_stop is not None else None,
             on_read=on_read,
-            **settings,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            label=next((str(m.additional_kwargs[READING_LABEL]) for m in messages if READING_LABEL in m.additional_kwargs), ""),
         )
         for piece in pieces:
             if piece.finish_reason == "cancelled" and deadline is not None and time.monotonic() > deadline:
@@ -300,7 +344,16 @@ class ChatLongleaf(BaseChatModel):
             "model_name": self.model_name,
             "model_provider": "longleaf",
             "finish_reason": last.finish_reason,
+            "seconds_saved": round(last.usage.seconds_saved, 3) if last.usage else 0.0,
         }
+
+
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+
+
+def _reasoning(text: str) -> dict[str, Any]:
+    """Where LangChain looks for reasoning: `content_blocks` gives it as a block of its own."""
+    return {"reasoning_content": text} if text else {}
 
 
 def _message(message: BaseMessage) -> Message:

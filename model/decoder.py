@@ -41,8 +41,8 @@ def default_chunk_tokens(device: torch.device) -> int:
     return 2048 if device.type == "cuda" else 512
 
 
-class ReadingStopped(Exception):  # noqa: N818  not an error: the caller asked for it
-    """`should_stop` said so between two chunks. The state is whole and has read `state.n_tokens`; reading can go on."""
+class ReadingStopped(Exception):  # noqa: N818  the caller asked for it
+    """`should_stop` said so. The state is as it was after the last whole chunk; reading can go on from there."""
 
 
 class Decoder:
@@ -126,9 +126,11 @@ class Decoder:
         Args:
             token_ids: At least one.
             state: What was read before.
-            chunk_tokens: Tokens read at once; any number gives the same result. 512 on a CPU, 2,048 on CUDA.
+            chunk_tokens: Tokens read at once; any number gives the same result. 512 on a CPU, 2,048 on CUDA. Chunks end
+                at multiples of it in the whole sequence, so that a reading that was interrupted goes on in the same
+                steps, and comes to the same bits, as one that was not.
             progress: Told after each chunk.
-            should_stop: Asked before each chunk.
+            should_stop: Asked before each chunk and each layer.
 
         Returns:
             Logits after the last token. (vocab_size,) fp32
@@ -143,12 +145,16 @@ class Decoder:
         if size < 1:
             raise ValueError(f"chunk_tokens must be at least 1, got {size}")
         begun, total = time.monotonic(), len(token_ids)
-        for start in range(0, total, size):
-            if should_stop is not None and should_stop():
-                raise ReadingStopped
-            chunk = token_ids[start : start + size]
-            done = start + len(chunk)
-            hidden = self._forward([(chunk, state)], last_only=True)  # (1, D)
+        done = 0
+        while done < total:
+            chunk = token_ids[done : done + size - state.n_tokens % size]
+            done += len(chunk)
+            before = state.fork()  # cheap beside a chunk
+            try:
+                hidden = self._forward([(chunk, state)], last_only=True, should_stop=should_stop)  # (1, D)
+            except BaseException:  # Ctrl-C too: some layers have read the chunk and others have not
+                state.go_back(before)
+                raise
             if progress is not None:
                 progress(done, total, (time.monotonic() - begun) / done * (total - done))
         return self._logits(hidden)[0]
@@ -212,13 +218,14 @@ class Decoder:
             should_stop: Asked before each chunk and each token; True ends the answer.
         """
         ends = set(self.config.eos_token_ids if stop_tokens is None else stop_tokens)
-        sampler = Sampler(sampling or SamplingOptions())
+        options = sampling or SamplingOptions()
+        sampler = Sampler(options)
         try:
             logits = self.prefill(token_ids, state, chunk_tokens, progress, should_stop)
         except ReadingStopped:
             return
         for written in range(max_tokens):
-            token = sampler(logits, state.token_ids)
+            token = sampler(logits, state.token_ids if options.repetition_penalty != 1 else ())
             if token in ends:
                 return
             yield token
@@ -229,7 +236,13 @@ class Decoder:
     # The loop over layers
 
     @torch.inference_mode()
-    def _forward(self, sequences: Sequence[tuple[Sequence[int], DecoderState]], *, last_only: bool) -> Tensor:
+    def _forward(
+        self,
+        sequences: Sequence[tuple[Sequence[int], DecoderState]],
+        *,
+        last_only: bool,
+        should_stop: ShouldStop | None = None,
+    ) -> Tensor:
         """Hidden states after the last norm: of each sequence's last token, or of all. (B or T, D)"""
         ids = torch.tensor([token for tokens, _ in sequences for token in tokens], device=self.device)  # (T,)
         bounds, row = [], 0
@@ -242,6 +255,8 @@ class Decoder:
             state.is_whole = False
         delta: Tensor | None = None
         for index, layer in enumerate(self.layers):
+            if should_stop is not None and should_stop():
+                raise ReadingStopped
             spans = [
                 Span(start, stop, state.layers[index])
                 for (start, stop), (_, state) in zip(bounds, sequences, strict=True)
@@ -273,7 +288,7 @@ class Decoder:
         if min(token_ids) < 0 or max(token_ids) >= self.config.vocab_size:
             raise ValueError(f"token ids must be in [0, {self.config.vocab_size}), got {min(token_ids)} to {max(token_ids)}")
         if not state.is_whole:
-            raise DamagedStateError("reading was interrupted within a chunk, and this state with it: go on from a fork of before")
+            raise DamagedStateError("a token was only read by some layers when it was interrupted: go on from an earlier fork")
         if state.fingerprint != self.fingerprint:
             raise StateMismatchError(
                 f"the state was made by model {state.fingerprint[:12]} and this is {self.fingerprint[:12]}: read the text again"

@@ -1,41 +1,55 @@
 """The seam between the chat model and whatever runs the weights.
 
-`llama_cpp.py` is one engine; a decoder of our own can take its place without a change above this line.
+`decoder_engine.py` is ours; an engine of another kind can take its place without a change above this line.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-__all__ = ["Engine", "FinishReason", "Message", "Piece", "ReadProgress", "ShouldStop", "Usage"]
+from .sampling import SamplingOptions
+
+__all__ = ["READING_LABEL", "Engine", "FinishReason", "Message", "Piece", "ReadProgress", "ShouldStop", "Usage"]
 
 Message = dict[str, str]
 """`{"role": "system" | "user" | "assistant", "content": text}`."""
+
+READING_LABEL = "reading_label"
+"""Key in a LangChain message's `additional_kwargs`: the name under which its text is listed among the readings."""
 
 FinishReason = Literal["stop", "length", "cancelled"]
 """`stop`: the model ended or met a stop string; `length`: out of tokens; `cancelled`: `should_stop` said so."""
 
 ShouldStop = Callable[[], bool]
-ReadProgress = Callable[[int, int], None]
-"""Called while the prompt is read with (tokens read so far, tokens of the prompt)."""
+ReadProgress = Callable[[int, int, float], None]
+"""Called while the prompt is read with (tokens read so far, tokens of the prompt, seconds left)."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one answer; `cached_tokens` of the input were not read again."""
+    """Tokens of one answer; `cached_tokens` of the input were not read again, which saved `seconds_saved`."""
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int
+    seconds_saved: float = 0.0
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of an answer as it is written; the last one carries the finish reason and the usage."""
+    """A piece of an answer as it is written; the last one carries the finish reason and the usage.
+
+    Attributes:
+        text: Of the answer.
+        reasoning: Of what the model thinks before it answers, where it does.
+        finish_reason: On the last piece.
+        usage: On the last piece.
+    """
 
     text: str
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    reasoning: str = ""
 
 
 class Engine(Protocol):
@@ -55,10 +69,6 @@ class Engine(Protocol):
         """Tokens of a text; text that looks like a control token is taken as text."""
         ...
 
-    def count_tokens(self, text: str) -> int:
-        """How many tokens a text has."""
-        ...
-
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """How many tokens the prompt has that these messages make, control tokens included."""
         ...
@@ -68,14 +78,22 @@ class Engine(Protocol):
         messages: Sequence[Message],
         *,
         max_tokens: int,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
+        sampling: SamplingOptions,
         stop: Sequence[str] = (),
+        label: str = "",
         should_stop: ShouldStop | None = None,
         on_read: ReadProgress | None = None,
     ) -> Iterator[Piece]:
         """Write the answer piece by piece; closing the iterator stops the work.
+
+        Args:
+            messages: The conversation.
+            max_tokens: Most tokens of the answer.
+            sampling: How the next token is chosen.
+            stop: Strings that end the answer.
+            label: What is being read, such as names of documents: readings are listed under it.
+            should_stop: Asked while reading and writing.
+            on_read: Told while reading.
 
         Raises:
             ContextOverflowError: The prompt leaves no room in the context. Nothing is ever cut.

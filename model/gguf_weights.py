@@ -18,7 +18,7 @@ from longleaf.errors import ModelError
 from . import native
 from .config import DecoderConfig
 from .decoder import Embedding
-from .gguf_file import GGUFFile, GGUFTensor
+from .gguf_file import GGUFFile, GGUFTensor, gguf_config
 from .linear import DenseLinear, Linear, PackedLinear
 from .weights import check_tensors, expected_shapes
 
@@ -53,25 +53,7 @@ _LAYER = {
     "router": "ffn_gate_inp.weight",
 }
 _EXPERTS = {"gate": "ffn_gate_exps.weight", "up": "ffn_up_exps.weight", "down": "ffn_down_exps.weight"}
-_UNUSED = ("rope_freqs.weight",)
 _DENSE = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-def gguf_config(file: GGUFFile) -> DecoderConfig:
-    """The decoder's shape, from metadata and tensors."""
-    try:
-        embed = file.tensors["token_embd.weight"]
-        config = DecoderConfig.from_gguf(file.metadata, vocab_size=embed.shape[0])
-    except KeyError as exc:
-        raise ModelError(f"{file.path}: has no token_embd.weight") from exc
-    except ModelError as exc:
-        raise ModelError(f"{file.path}: {exc}") from exc
-    return replace(
-        config,
-        qkv_bias="blk.0.attn_q.bias" in file.tensors,
-        conv_bias=any(name.endswith("ssm_conv1d.bias") for name in file.tensors),
-        moe_layers=tuple(f"blk.{i}.ffn_gate_inp.weight" in file.tensors for i in range(config.n_layers)),
-    )
 
 
 class GGUFWeights:
@@ -96,8 +78,8 @@ class GGUFWeights:
             wanted[theirs] = (config.n_experts, *shape) if expert is not None else shape
         shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
         if config.n_experts > 1 and any(re.fullmatch(r"blk\.\d+\.ffn_gate\.0\.weight", name) for name in shapes):
-            raise ModelError(f"{file.path}: experts one by one, as in GGUF files of 2023, are not supported; get a newer one")
-        check_tensors(str(file.path), wanted, shapes, ignore=(*_UNUSED, _GLOBAL["output"]))
+            raise ModelError(f"{file.path}: experts one by one, as in files of 2023, are not supported; get another")
+        check_tensors(str(file.path), wanted, shapes, ignore=["rope_freqs.weight"])  # part of the config
 
     def tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """See `weights.Weights`."""
@@ -122,7 +104,7 @@ class GGUFWeights:
                 kept = [torch.cat(kept)] if kept else []
             return tuple(
                 PackedLinear(native.pack_gguf(kind, raw, *shape), bias)
-                for kind, raw, shape, bias in zip(kinds, raws, shapes, kept or [None] * len(raws), strict=True)
+                for kind, raw, shape, bias in zip(kinds, raws, shapes, kept or (None,) * len(raws), strict=True)
             )
         matrices = [self._matrix(name) for name in names]
         weight = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
@@ -130,7 +112,7 @@ class GGUFWeights:
         return (DenseLinear(weight, bias),)
 
     def embedding(self) -> Embedding:
-        """See `weights.Weights`; a packable table stays in the file, and the rows of a chunk's tokens are read there."""
+        """See `weights.Weights`; a packable table stays in the file, and a chunk's rows are read there."""
         tensor, raw = self._raw("embed")
         if self._packs and tensor.kind in native.GGUF_PACKABLE:
             table = raw.view(tensor.shape[0], -1)  # (vocab, bytes of a row)
@@ -146,7 +128,7 @@ class GGUFWeights:
 
     def output(self) -> Linear:
         """See `weights.Weights`."""
-        (linear,) = self.linears(["output" if _GLOBAL["output"] in self._file.tensors else "embed"])
+        (linear,) = self.linears(["embed" if self._config.tie_embeddings else "output"])
         return linear
 
     def _raw(self, name: str) -> tuple[GGUFTensor, Tensor]:
@@ -173,7 +155,8 @@ class GGUFWeights:
         try:
             values = dequantize(raw.numpy(), GGMLQuantizationType[tensor.kind])
         except NotImplementedError as exc:
-            raise ModelError(f"{self._file.path}: {tensor.name} is of type {tensor.kind}, which is not supported") from exc
+            what = f"{tensor.name} is of type {tensor.kind}"
+            raise ModelError(f"{self._file.path}: {what}, which is not supported") from exc
         return torch.from_numpy(values).view(tensor.shape)
 
     def _matrix(self, name: str) -> Tensor:

@@ -28,7 +28,7 @@ from .registry import model_path
 from .safetensors_weights import Quantization, SafetensorsWeights
 from .weights import Weights
 
-__all__ = ["find_weights", "load_model"]
+__all__ = ["find_weights", "load_model", "read_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,15 @@ def load_model(
     if is_gguf:
         file.forget()
     return decoder
+
+
+def read_config(path: Path) -> DecoderConfig:
+    """The shape of the model in a folder or a .gguf file, without its weights.
+
+    Raises:
+        ModelError: Not a model that this decoder runs.
+    """
+    return DecoderConfig.from_json_file(path / "config.json") if path.is_dir() else gguf_config(GGUFFile(path))
 
 
 def find_weights(model: str | PathLike[str], models_dir: Path | None = None) -> Path:

@@ -1,7 +1,7 @@
 """Rotary position embedding: the cosines and sines of positions.
 
 Source: Su et al. 2021, arXiv:2104.09864, with the two halves of a head rotated (as in Llama's checkpoints); Llama 3.1's
-stretched wavelengths as in transformers' modeling_rope_utils.
+stretched wavelengths as in transformers' modeling_rope_utils, or by the factors that a GGUF file has worked out.
 """
 
 import math
@@ -35,10 +35,12 @@ class Rotary:
         frequencies = 1.0 / config.rope_theta**half
         if config.rope_scaling is not None:
             frequencies = _stretch(frequencies, dict(config.rope_scaling))
+        if config.rope_factors is not None:
+            frequencies = frequencies / torch.tensor(config.rope_factors)
         return cls(frequencies.to(device))
 
     def rows(self, runs: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Of the positions of several runs (first position, how many), end to end. (T, hd / 2) each"""
+        """Of the positions of several runs (first position, how many), end to end: (T, hd / 2) each."""
         needed = max(start + count for start, count in runs)
         if needed > self._cos.shape[0]:
             positions = torch.arange(max(needed, 2 * self._cos.shape[0]), device=self._frequencies.device)

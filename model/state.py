@@ -78,7 +78,8 @@ class KVCache:
             done += take
 
     def adopt(self, keys: Tensor, values: Tensor) -> None:
-        """Take in a block that came from a file: full, or the last one. Read-only memory is fine.
+        """Take in a block that came from a file: full, or the last one. Read-only memory of this cache's dtype and
+        device is fine.
 
         Args:
             keys: (K, n, head_dim) with n at most `block_tokens`
@@ -113,6 +114,7 @@ class KVCache:
     def fork(self) -> "KVCache":
         """A cache that shares all blocks; whoever writes into the last one first copies it."""
         other = KVCache(self.n_kv_heads, self.head_dim, self.dtype, self.device)
+        other.block_tokens = self.block_tokens
         other.n_tokens = self.n_tokens
         other._blocks = list(self._blocks)
         self._may_write_last = other._may_write_last = False
@@ -175,8 +177,8 @@ class DecoderState:
         self.layers = layers
         self.fingerprint = fingerprint
         self.is_whole = True
-        """False while a chunk passes through the layers, and for good if that was interrupted: some layers have read
-        it, others not."""
+        """False while tokens pass through the layers, and for good if that was interrupted: some layers have read
+        them, others not."""
         self._token_ids = array("i", token_ids)
 
     @classmethod
@@ -215,7 +217,13 @@ class DecoderState:
 
     def fork(self) -> "DecoderState":
         """A state of its own from here on: keys and values shared until written to, Mamba states copied."""
-        return DecoderState([layer.fork() for layer in self.layers], self.fingerprint, self._token_ids)
+        other = DecoderState([layer.fork() for layer in self.layers], self.fingerprint, self._token_ids)
+        other.is_whole = self.is_whole
+        return other
+
+    def go_back(self, before: "DecoderState") -> None:
+        """Become a fork that was made before; that one must not be used any more."""
+        self.layers, self._token_ids, self.is_whole = before.layers, before._token_ids, before.is_whole
 
     @property
     def nbytes(self) -> int:

@@ -68,8 +68,14 @@ class Reader(Protocol):
     def get_num_tokens(self, text: str) -> int:
         """Tokens of a text, without a chat template."""
 
-    def invoke(self, input: Sequence[BaseMessage], *, max_tokens: int) -> AIMessage:  # noqa: A002 (LangChain's name)
-        """The reply, of at most `max_tokens` tokens."""
+    def invoke(
+        self,
+        input: Sequence[BaseMessage],  # noqa: A002 (LangChain's name)
+        *,
+        max_tokens: int,
+        on_read: Callable[[int, int, float], None] | None,
+    ) -> AIMessage:
+        """The reply, of at most `max_tokens` tokens; `on_read` is told (tokens read, tokens in all, seconds left)."""
 
     def choose(self, messages: Sequence[BaseMessage], options: Sequence[str]) -> dict[str, float]:
         """Probability of each option as the reply, adding up to 1."""
@@ -99,6 +105,7 @@ class Receipt:
         tokens_budget: Tokens of the reader's context left for the document.
         tokens_prompt: Tokens that the reader was given.
         tokens_reused: Of these, tokens that it did not have to read again.
+        seconds_saved: What reading those had taken before.
         passages: Passages found by the search.
         seconds: By step, and in all.
         warnings: What is known to be wrong with the documents.
@@ -114,6 +121,7 @@ class Receipt:
     tokens_budget: int | None
     tokens_prompt: int
     tokens_reused: int
+    seconds_saved: float
     passages: int
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
@@ -182,6 +190,7 @@ class _Reply:
     says_yes: float
     tokens_prompt: int
     tokens_reused: int
+    seconds_saved: float
 
 
 class Answerer:
@@ -257,9 +266,7 @@ class Answerer:
             hits = search(question, documents, self.store, self.embedder, top_k)
             ranked = rank_evidence(question, hits, self._pages_of(hits, documents), self.embedder)
         with clock.step("read"):
-            if progress and self.reader:
-                progress(f"{self.reader.model_name} reads and answers", 0, 1)
-            reply = self._read(question, documents, chosen, ranked)
+            reply = self._read(question, documents, chosen, ranked, progress)
         with clock.step("check"):
             statements, citations, signals = self._check(question, reply, ranked)
         trust = confidence(signals) if signals else 0.0
@@ -313,6 +320,7 @@ class Answerer:
         documents: Sequence[Document],
         route: Route,
         ranked: Sequence[Evidence],
+        progress: Progress | None,
     ) -> _Reply:
         """Lets the reader answer; without one, the best sentence stands for the answer."""
         if self.reader is None or not ranked:
@@ -323,6 +331,7 @@ class Answerer:
                 UNASKED,
                 0,
                 0,
+                0.0,
             )
         if route.name == "whole-document":
             read = [(d, [page for page in self.library.pages(d) if page.text]) for d in documents]
@@ -333,14 +342,20 @@ class Answerer:
             shown = excerpts([e for e in ranked[:EVIDENCE_UNITS] if e.score >= least], EVIDENCE_CHARS)
             messages = excerpt_messages(shown, question)
             seen = frozenset((excerpt.document.id, excerpt.page_number) for excerpt in shown)
-        reply = self.reader.invoke(messages, max_tokens=ANSWER_TOKENS)
+        name = self.reader.model_name
+
+        def on_read(done: int, total: int, _seconds_left: float) -> None:
+            if progress:
+                progress(f"{name} reads (tokens)" if done < total else f"{name} answers", done, total)
+
+        reply = self.reader.invoke(messages, max_tokens=ANSWER_TOKENS, on_read=on_read)
         usage = reply.usage_metadata
         text = str(reply.text).strip()
         refused = says_not_in_text(text)
         says_yes = 0.0 if refused else self.reader.choose(support_messages(messages, question), ("yes", "no"))["yes"]
         reused = (usage.get("input_token_details") or {}).get("cache_read", 0) if usage else 0
         tokens = usage["input_tokens"] if usage else 0
-        return _Reply(text, seen, says_yes, tokens, reused)
+        return _Reply(text, seen, says_yes, tokens, reused, reply.response_metadata.get("seconds_saved", 0.0))
 
     def _check(
         self, question: str, reply: _Reply, ranked: Sequence[Evidence]
@@ -383,6 +398,7 @@ class Answerer:
             tokens_budget=budget,
             tokens_prompt=reply.tokens_prompt,
             tokens_reused=reply.tokens_reused,
+            seconds_saved=reply.seconds_saved,
             passages=len(hits),
             seconds=clock.total(),
             warnings=tuple(f"{document.name}: {warning}" for document in documents for warning in document.warnings),

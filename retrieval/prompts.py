@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from longleaf.ingestion import Page
+from longleaf.model import READING_LABEL
 
 from .evidence import Excerpt
 
@@ -43,8 +44,13 @@ def page_text(page: Page) -> str:
 
 def whole_document_messages(documents: Iterable[tuple[str, Iterable[Page]]], question: str) -> list[BaseMessage]:
     """Whole documents, each under its name, then the question."""
-    texts = (document_heading(name) + "\n".join(page_text(page) for page in pages) for name, pages in documents)
-    return _messages("\n".join(texts), question)
+    names, texts = [], []
+    for name, pages in documents:
+        names.append(name)
+        texts.append(document_heading(name) + "\n".join(page_text(page) for page in pages))
+    system, human = _messages("\n".join(texts), question)
+    system.additional_kwargs[READING_LABEL] = ", ".join(names)
+    return [system, human]
 
 
 def excerpt_messages(shown: Sequence[Excerpt], question: str) -> list[BaseMessage]:

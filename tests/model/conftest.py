@@ -1,21 +1,44 @@
-"""Real weights for the tests that need them; those tests are skipped, with what to run, where they are missing."""
+"""Weights for the tests: tiny random models, and real ones for the tests that need them, which are skipped, with what
+to run, where they are missing."""
 
 import json
 import shutil
 import socket
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from longleaf.model import is_installed, model_path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def _installed(name: str) -> Path:
     if not is_installed(name):
         pytest.skip(f"run: longleaf model pull {name}")
     return model_path(name)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a variant of tiny_models.py, once; the folder is not to be written to."""
+    from .tiny_models import tiny_checkpoint  # imports transformers
+
+    folder = tmp_path_factory.mktemp("tiny")
+    return cache(lambda variant: tiny_checkpoint(variant, folder / variant))
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Callable[[str], "PreTrainedModel"]:
+    """The transformers model that the variant's checkpoint was saved from."""
+    from .tiny_models import tiny_model
+
+    return cache(tiny_model)
 
 
 @pytest.fixture(scope="session")

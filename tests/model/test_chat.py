@@ -7,7 +7,7 @@ from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, System
 from langchain_tests.unit_tests import ChatModelUnitTests
 
 from longleaf.errors import ModelError, ModelNotInstalledError, UnknownModelError
-from longleaf.model import ChatLongleaf, Piece, Usage
+from longleaf.model import READING_LABEL, ChatLongleaf, Piece, SamplingOptions, Usage
 
 
 class EchoEngine:
@@ -22,11 +22,8 @@ class EchoEngine:
     def token_ids(self, text: str) -> list[int]:
         return [len(word) for word in text.split()]
 
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
-
     def count_prompt_tokens(self, messages) -> int:
-        return sum(self.count_tokens(message["content"]) for message in messages)
+        return sum(len(message["content"].split()) for message in messages)
 
     def stream(self, messages, **settings) -> Iterator[Piece]:
         self.calls.append({"messages": messages, **settings})
@@ -35,8 +32,8 @@ class EchoEngine:
             if settings["should_stop"] and settings["should_stop"]():
                 yield Piece("", "cancelled", Usage(1, 0, 0))
                 return
-            yield Piece(word)
-        yield Piece("", "stop", Usage(len(words), len(words), 2))
+            yield Piece("", reasoning=word[1:]) if word.startswith("?") else Piece(word)
+        yield Piece("", "stop", Usage(len(words), len(words), 2, seconds_saved=1.5))
 
     def choose(self, messages, options):
         return dict.fromkeys(options, 1 / len(options))
@@ -78,6 +75,7 @@ def test_an_answer_has_text_usage_and_metadata(chat):
     }
     assert answer.response_metadata["model_name"] == "smollm2-135m"
     assert answer.response_metadata["finish_reason"] == "stop"
+    assert answer.response_metadata["seconds_saved"] == 1.5
 
 
 def test_a_stream_adds_up_to_the_answer(chat):
@@ -124,8 +122,24 @@ def test_a_call_overrides_the_fields(engine):
     chat.invoke("a")
     chat.invoke("a", temperature=0.1, stop=["y"], max_tokens=8)
     first, second = engine.calls
-    assert (first["temperature"], first["stop"], first["max_tokens"], first["seed"]) == (0.5, ["x"], 7, 3)
-    assert (second["temperature"], second["stop"], second["max_tokens"], second["seed"]) == (0.1, ["y"], 8, 3)
+    assert (first["sampling"], first["stop"], first["max_tokens"]) == (SamplingOptions(0.5, seed=3), ["x"], 7)
+    assert (second["sampling"], second["stop"], second["max_tokens"]) == (SamplingOptions(0.1, seed=3), ["y"], 8)
+
+
+def test_reasoning_is_apart_from_the_text(chat):
+    answer = chat.invoke("?hm ?so 42")
+    assert answer.content == "42"
+    assert answer.content_blocks == [{"type": "reasoning", "reasoning": "hmso"}, {"type": "text", "text": "42"}]
+    whole = None
+    for chunk in chat.stream("?hm ?so 42"):
+        whole = chunk if whole is None else whole + chunk
+    assert (whole.content, whole.additional_kwargs["reasoning_content"]) == ("42", "hmso")
+
+
+def test_the_readings_label_comes_from_the_messages(chat, engine):
+    chat.invoke([SystemMessage("a", additional_kwargs={READING_LABEL: "report.pdf"}), HumanMessage("b")])
+    chat.invoke("b")
+    assert [call["label"] for call in engine.calls] == ["report.pdf", ""]
 
 
 def test_an_option_nobody_knows_is_refused(chat):

@@ -39,7 +39,7 @@ class ScriptedReader:
     def get_num_tokens(self, text: str) -> int:
         return len(text.split())
 
-    def invoke(self, input: Sequence[BaseMessage], *, max_tokens: int) -> AIMessage:  # noqa: A002
+    def invoke(self, input: Sequence[BaseMessage], *, max_tokens: int, on_read: Any) -> AIMessage:  # noqa: A002
         self.shown.append(input)
         usage = {"input_tokens": 50, "output_tokens": 5, "total_tokens": 55, "input_token_details": {"cache_read": 20}}
         return AIMessage(self.reply, usage_metadata=usage)  # type: ignore[arg-type]

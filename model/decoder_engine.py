@@ -1,0 +1,209 @@
+"""Our decoder as an `Engine`: chat messages in, streamed text out, readings kept in between."""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from longleaf.errors import ContextOverflowError, ModelError
+
+from .chat_template import ChatTemplate, Prompt
+from .decoder import Decoder, ReadingStopped
+from .engine import FinishReason, Message, Piece, ReadProgress, ShouldStop, Usage
+from .gguf_file import GGUFFile
+from .gguf_tokenizer import load_tokenizer, plain_ids
+from .loading import load_model
+from .reading_session import ReadingSession
+from .readings import ReadingStore
+from .safetensors_weights import Quantization
+from .sampling import Sampler, SamplingOptions
+from .text_stream import ReasoningSplitter, TextStream
+
+__all__ = ["DecoderEngine", "load_chat_template"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_chat_template(path: Path, default_system: str = "") -> ChatTemplate:
+    """The chat template, with the tokenizer, of a model folder or a GGUF file.
+
+    Raises:
+        ModelError: It has none, or it can't be read.
+    """
+    if path.is_dir():
+        return ChatTemplate.from_folder(path, default_system=default_system)
+    metadata = GGUFFile(path).metadata
+    return ChatTemplate.from_gguf_metadata(metadata, load_tokenizer(path), where=path, default_system=default_system)
+
+
+class DecoderEngine:
+    """A reader on our decoder; see `engine.Engine` for what it can do.
+
+        engine = DecoderEngine.load(model_path("qwen2.5-1.5b"), context_tokens=4096)
+        for piece in engine.stream([{"role": "user", "content": "Hello"}], max_tokens=64, sampling=SamplingOptions()):
+            ...
+
+    Args:
+        decoder: The model.
+        template: Its chat template, with its tokenizer.
+        name: What to call the model.
+        context_tokens: Most tokens of prompt and answer together.
+        store: Where readings are kept; None keeps them in memory alone.
+    """
+
+    def __init__(
+        self, decoder: Decoder, template: ChatTemplate, *, name: str, context_tokens: int, store: ReadingStore | None = None
+    ) -> None:
+        self.name = name
+        self.context_tokens = context_tokens
+        self._template = template
+        self._tokenizer: Tokenizer = template.tokenizer
+        self._session: ReadingSession | None = ReadingSession(decoder, store, name)
+        config = decoder.config
+        # A model that begins a new text has ended its answer; GGUF files often name only one of two end tokens.
+        self._ends = {*config.eos_token_ids, *([] if config.bos_token_id is None else [config.bos_token_id])}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        name: str,
+        context_tokens: int,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+        quantize: Quantization | None = None,
+        n_threads: int | None = None,
+        default_system: str = "",
+        store: ReadingStore | None = None,
+    ) -> "DecoderEngine":
+        """Load weights and tokenizer; see `load_model` and the class.
+
+        Args:
+            path: A model folder or a .gguf file.
+            name: What to call the model.
+            context_tokens: Most tokens of prompt and answer together.
+            device: "cpu" or "cuda".
+            dtype: Of activations; chosen if not given.
+            quantize: int8 weights.
+            n_threads: Threads for the arithmetic, of the whole process; PyTorch's choice, the physical cores, if not
+                given. With a busy neighbour fewer are faster.
+            default_system: System message for conversations that have none.
+            store: Where readings are kept.
+        """
+        if n_threads is not None:
+            torch.set_num_threads(n_threads)
+        template = load_chat_template(path, default_system)
+        decoder = load_model(path, device, dtype, quantize)
+        return cls(decoder, template, name=name, context_tokens=context_tokens, store=store)
+
+    def token_ids(self, text: str) -> list[int]:
+        """Tokens of a text; text that looks like a control token is taken as text."""
+        return plain_ids(self._tokenizer, text)
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """How many tokens the prompt has that these messages make, control tokens included."""
+        return len(self._template.prompt(messages).token_ids)
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        sampling: SamplingOptions,
+        stop: Sequence[str] = (),
+        label: str = "",
+        should_stop: ShouldStop | None = None,
+        on_read: ReadProgress | None = None,
+    ) -> Iterator[Piece]:
+        """Write the answer piece by piece; see `Engine.stream`."""
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+        prompt = self._prompt(messages)  # here, so that a prompt that does not fit is an error of this call
+        return self._stream(prompt, max_tokens, sampling, stop, label, should_stop, on_read)
+
+    def _stream(
+        self,
+        prompt: Prompt,
+        max_tokens: int,
+        sampling: SamplingOptions,
+        stop: Sequence[str],
+        label: str,
+        should_stop: ShouldStop | None,
+        on_read: ReadProgress | None,
+    ) -> Iterator[Piece]:
+        n_prompt = len(prompt.token_ids)
+        with self._lock:
+            session = self._open_session()
+            try:
+                read = session.read(
+                    prompt.token_ids, prompt.boundaries, label=label, on_read=on_read, should_stop=should_stop
+                )
+            except ReadingStopped:
+                yield Piece("", "cancelled", Usage(n_prompt, 0, 0))
+                return
+            logits, state = read.logits, read.state
+            sampler = Sampler(sampling)
+            text = TextStream(self._tokenizer, stop)
+            splitter = ReasoningSplitter(starts_in_reasoning=prompt.opens_reasoning)
+            reason: FinishReason = "length"
+            written = 0
+            for _ in range(min(max_tokens, self.context_tokens - n_prompt)):
+                if should_stop is not None and should_stop():
+                    reason = "cancelled"
+                    break
+                token = sampler(logits, state.token_ids if sampling.repetition_penalty != 1 else ())
+                if token in self._ends:
+                    reason = "stop"
+                    break
+                written += 1
+                yield from _pieces(splitter.feed(text.feed(token)))
+                if text.stopped:
+                    reason = "stop"
+                    break
+                logits = session.decoder.decode(token, state)
+            yield from _pieces(splitter.feed(text.flush()))
+            yield from _pieces(splitter.flush())
+            if reason != "cancelled":
+                session.keep(state, read.seconds, label)
+        yield Piece("", reason, Usage(n_prompt, written, read.cached_tokens, read.seconds_saved))
+
+    def choose(self, messages: Sequence[Message], options: Sequence[str]) -> dict[str, float]:
+        """How likely each option is as the reply; see `Engine.choose`."""
+        firsts = [self.token_ids(option)[:1] for option in options]
+        tokens = [ids[0] for ids in firsts if ids]
+        if len(options) < 2 or len(set(tokens)) != len(options):
+            raise ValueError(f"options must be two or more that begin with different tokens, got {list(options)}")
+        prompt = self._prompt(messages)
+        with self._lock:
+            logits: Tensor = self._open_session().read(prompt.token_ids, prompt.boundaries).logits
+        return dict(zip(options, torch.softmax(logits[tokens], dim=0).tolist(), strict=True))
+
+    def close(self) -> None:
+        """Free the memory."""
+        with self._lock:
+            self._session = None
+
+    def _open_session(self) -> ReadingSession:
+        if self._session is None:
+            raise ModelError(f"{self.name}: the engine is closed")
+        return self._session
+
+    def _prompt(self, messages: Sequence[Message]) -> Prompt:
+        prompt = self._template.prompt(messages)
+        if len(prompt.token_ids) >= self.context_tokens:
+            raise ContextOverflowError(
+                f"{self.name}: the prompt has {len(prompt.token_ids):,} tokens and the context {self.context_tokens:,}, "
+                "of which the answer needs some; shorten the prompt or raise context_tokens"
+            )
+        return prompt
+
+
+def _pieces(parts: Sequence[tuple[str, str]]) -> Iterator[Piece]:
+    for kind, text in parts:
+        yield Piece("", reasoning=text) if kind == "reasoning" else Piece(text)
