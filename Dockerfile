@@ -9,8 +9,12 @@ RUN apt-get update \
 
 WORKDIR /longleaf
 COPY . .
-# PyPI's torch for Linux brings CUDA along; the CPU build is a tenth of its size.
-RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt '.[app,ocr]'
+# PyPI's torch for Linux brings CUDA along; the CPU build is a tenth of its size. The compiler is for the CPU kernels.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends gcc libc6-dev \
+ && pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt '.[app,ocr]' \
+ && apt-get purge -y --auto-remove gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
 
 # Library and models live in the volume, so that both outlast the container.
 ENV LONGLEAF_HOME=/data/library LONGLEAF_MODELS_DIR=/data/models

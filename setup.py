@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 
 SOURCES = sorted(str(path) for path in Path("model/csrc").glob("*.c"))
 COMMON = ["-O3", "-g0", "-std=gnu11", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-          "-fvisibility=hidden", "-Wno-psabi"]
+          "-fvisibility=hidden", "-Wno-psabi"]  # fmt: skip
 X86_SETS = {
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "avx512": [

@@ -96,7 +96,9 @@ def ask(
     ] = "auto",
     reader: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Reader: a name from `longleaf model list`, a model folder, a .gguf file, or 'none'."),
+        typer.Option(
+            "--model", "-m", help="Reader: a name from `longleaf model list`, a model folder, a .gguf file, or 'none'."
+        ),
     ] = None,
     context_tokens: Annotated[
         int | None, typer.Option(help="Context that the reader is run with.", show_default=False)

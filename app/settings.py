@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     )
     models_dir: Path = Field(default_factory=default_models_dir, description="Folder of installed models.")
     reader: str = Field(
-        "embedded", description="Model that writes answers: a name from `longleaf model list`, a model folder or a .gguf file."
+        "embedded",
+        description="Model that writes answers: a name from `longleaf model list`, a model folder or a .gguf file.",
     )
     embedder: str = Field("minilm", description="Model that makes vectors of passages.")
     context_tokens: int | None = Field(

@@ -8,7 +8,8 @@ they say: transformers makes and saves them once, and both sides load the same f
 person who reads one document. Sides take turns within one run, so that a busy neighbour slows both, and ratios are
 taken turn by turn.
 
-prefill    2,048 tokens from nothing, logits of the last position on both sides
+prefill    2,048 tokens from nothing, logits of the last position on both sides (transformers runs its PyTorch scan: the
+           faster ones it knows are for CUDA)
 decode     tokens written one by one after them, greedy, through plain calls of the model on both sides
 long       ours: 32,768 tokens in all, whether speed holds as the text grows
 products   ours: the time of a prefill over that of its matrix products alone, the same shapes called one after another
@@ -27,7 +28,7 @@ from typing import Protocol
 from unittest.mock import patch
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812  the name everyone uses
 from torch import Tensor
 
 from benchmarks.measuring import (
@@ -101,11 +102,11 @@ class Side(Protocol):
     """One implementation with the state of one sequence."""
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
-        """Read from nothing; the last token's logits. (vocab_size,)"""
+        """Read from nothing and give the last token's logits (vocab_size,)."""
         ...
 
     def decode(self, token: int) -> Tensor:
-        """Read one token more; its logits. (vocab_size,)"""
+        """Read one token more and give its logits (vocab_size,)."""
         ...
 
 
@@ -116,10 +117,12 @@ class Ours:
         self.model = load_model(folder, dtype=torch.bfloat16, quantize=quantize)
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
+        """See `Side`."""
         self.state = self.model.new_state()
         return self.model.prefill(ids, self.state)
 
     def decode(self, token: int) -> Tensor:
+        """See `Side`."""
         return self.model.decode(token, self.state)
 
 
@@ -133,6 +136,7 @@ class Theirs:
 
     @torch.inference_mode()
     def prefill(self, ids: Sequence[int]) -> Tensor:
+        """See `Side`."""
         out = self.model(input_ids=torch.tensor([ids]), use_cache=True, logits_to_keep=1)
         self.past = out.past_key_values
         logits: Tensor = out.logits[0, -1].float()
@@ -140,6 +144,7 @@ class Theirs:
 
     @torch.inference_mode()
     def decode(self, token: int) -> Tensor:
+        """See `Side`."""
         out = self.model(input_ids=torch.tensor([[token]]), past_key_values=self.past, use_cache=True)
         logits: Tensor = out.logits[0, -1].float()
         return logits
@@ -294,7 +299,7 @@ def int8(folder: Path, ids: Sequence[int], n_written: int, repeats: int) -> Figu
     figures: Figures = {}
     for name, side in sides.items():
         figures[name] = {
-            "weights_mb": side.model.nbytes / 1e6,
+            "weights_without_embedding_mb": side.model.nbytes / 1e6,
             "prefill_tokens_per_s": spread([turn.read_per_s for turn in turns[name]]),
             "decode_tokens_per_s": spread([turn.written_per_s for turn in turns[name]]),
         }
@@ -313,7 +318,7 @@ def measure(folder: Path, shape: Mapping[str, int], sizes: Sizes, args: argparse
     figures: Figures = {}
     if {"prefill", "decode"} & set(args.parts):
         n_written = sizes.written if "decode" in args.parts else 0
-        # A prefill of the mixture takes transformers minutes.
+        # transformers takes its time over the mixture.
         repeats = min(args.repeats, 2) if args.shape == "moe" else args.repeats
         figures |= beside_transformers(folder, prompt, n_written, repeats)
     if "long" in args.parts:
@@ -341,7 +346,9 @@ def main() -> None:
     parser.add_argument("--parts", type=parts, default=list(PARTS), help="which, with commas; all by default")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs: no figure means anything")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it runs: no figure means anything"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)  # the process that part `memory` starts

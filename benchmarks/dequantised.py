@@ -2,7 +2,7 @@
 
 Numbers come from the `gguf` package. llama.cpp interleaves the query and key rows of its `llama` architecture for its
 own rotation; here they are put back (its convert_hf_to_gguf.py, `permute`). Only what the embedded readers are: `llama`
-and `qwen2` with tied embeddings.
+and `qwen2`.
 """
 
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
+    "output": "lm_head",
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -55,13 +56,13 @@ def dequantised(path: Path) -> "PreTrainedModel":
         rms_norm_eps=about("attention.layer_norm_rms_epsilon"),
         max_position_embeddings=about("context_length"),
         rope_parameters={"rope_type": "default", "rope_theta": about("rope.freq_base")},
-        tie_word_embeddings=True,
+        tie_word_embeddings="output.weight" not in file.tensors,
     )
-    heads = {"attn_q": about("attention.head_count"), "attn_k": about("attention.head_count_kv")} if arch == "llama" else {}
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads} if arch == "llama" else {}
     with torch.device("meta"):
         model = model_of(config)
     weights = {_their_name(name): _numbers(file, name, heads) for name in file.tensors}
-    model.load_state_dict(weights, strict=False, assign=True)
+    model.load_state_dict(weights, strict=False, assign=True)  # not strict: a tied output is not among them
     model.model.rotary_emb = type(model.model.rotary_emb)(config=config)
     model.tie_weights()
     if left := [name for name, parameter in model.named_parameters() if parameter.is_meta]:

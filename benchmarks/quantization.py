@@ -5,8 +5,8 @@
 An embedded model is dequantised into a bf16 folder, as a checkpoint from the hub would be, and loaded in several ways;
 each reads the same text, the beginning of a document, and every position's logits are compared with those of fp32 from
 the same folder. `bf16` is the yardstick: int8 runs on bf16 activations, so what it costs is what it adds to that line.
-A small model is the harder case (fewer numbers to average over). Its weights had 4 bits once, which makes rows with few
-different values and may flatter int8 a little. Speed is measured in `benchmarks.decoder`.
+The weights had 4 bits once, so a checkpoint that never had may fare a little differently. Speed is measured in
+`benchmarks.decoder`.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812  the name everyone uses
 from torch import Tensor
 
 from benchmarks.dequantised import dequantised
@@ -77,7 +77,7 @@ class Comparison:
 
 
 def logits_of(model: Decoder, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-    """Where a chunk begins, and its logits. (L, V) fp32"""
+    """Where a chunk begins, and its logits (L, V) fp32."""
     state = model.new_state()
     for start in range(0, len(ids), CHUNK_TOKENS):
         yield start, model.logits_of_all(ids[start : start + CHUNK_TOKENS], state)

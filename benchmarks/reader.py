@@ -60,6 +60,7 @@ class Ours:
         self.decoder = decoder
 
     def run(self, ids: Sequence[int], n_written: int) -> Speed:
+        """Read a prompt from nothing and write so many tokens."""
         state = self.decoder.new_state()
         begun = time.perf_counter()
         token = int(self.decoder.prefill(ids, state).argmax())
@@ -96,7 +97,14 @@ class LlamaCpp:
         self.run([0], 2)
 
     def run(self, ids: Sequence[int], n_written: int) -> Speed:
-        body = {"prompt": list(ids), "n_predict": n_written, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+        """Read a prompt from nothing and write so many tokens."""
+        body = {
+            "prompt": list(ids),
+            "n_predict": n_written,
+            "temperature": 0,
+            "ignore_eos": True,
+            "cache_prompt": False,
+        }
         done: dict[str, Any] = self._server.handle_completions(body)
         timings = done["timings"]
         if (timings["prompt_n"], timings["predicted_n"]) != (len(ids), n_written):
@@ -163,7 +171,9 @@ def agreement(path: Path, decoder: Decoder, default_system: str, n_questions: in
     for question in QUESTIONS[:n_questions]:
         message = f"{paragraph}\n\nAnswer in a few words: {question}"
         prompt = template.prompt([{"role": "user", "content": message}]).token_ids
-        ours = list(decoder.generate(prompt, decoder.new_state(), max_tokens=max_tokens, stop_tokens=sorted(ends - {None})))
+        ours = list(
+            decoder.generate(prompt, decoder.new_state(), max_tokens=max_tokens, stop_tokens=sorted(ends - {None}))
+        )
         theirs = _greedy(reference, prompt, max_tokens, ends)
         same += ours == theirs
         text = _text(template.tokenizer, ours)

@@ -108,7 +108,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=30_000, help="how much of it is read")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs: no figure means anything")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it runs: no figure means anything"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)  # the processes that are started
     args = parser.parse_args()

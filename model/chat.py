@@ -29,7 +29,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 from longleaf.errors import ModelError
 
 from .engine import READING_LABEL, Engine, Message, Piece, ReadProgress, ShouldStop, Usage
-from .registry import MODELS, ModelSpec, default_models_dir, get_spec
+from .registry import MODELS, ModelSpec, get_spec
 from .sampling import SamplingOptions
 
 __all__ = ["ChatLongleaf"]
@@ -330,7 +330,7 @@ class ChatLongleaf(BaseChatModel):
             on_read=on_read,
             max_tokens=max_tokens,
             sampling=sampling,
-            label=next((str(m.additional_kwargs[READING_LABEL]) for m in messages if READING_LABEL in m.additional_kwargs), ""),
+            label=next((str(label) for m in messages if (label := m.additional_kwargs.get(READING_LABEL))), ""),
         )
         for piece in pieces:
             if piece.finish_reason == "cancelled" and deadline is not None and time.monotonic() > deadline:

@@ -21,6 +21,7 @@ __all__ = ["DecoderConfig", "Family", "LayerKind"]
 Family = Literal["jamba", "llama", "mamba"]
 LayerKind = Literal["attention", "mamba"]
 
+_MOST_LAYERS_OR_EXPERTS = 4096
 _LLAMA_LIKE = ("llama", "qwen2", "mistral", "mixtral")
 
 _LLAMA_DEFAULTS: dict[str, Any] = {
@@ -198,7 +199,7 @@ class DecoderConfig:
             ModelError: A family, or a variant of one, that this decoder does not run; or sizes that do not fit.
         """
         kind = raw.get("model_type")
-        if kind not in _DEFAULTS:
+        if not isinstance(kind, str) or kind not in _DEFAULTS:
             raise ModelError(f"model_type is {kind!r}; this decoder runs jamba, mamba, {', '.join(_LLAMA_LIKE)}")
         translate = _jamba_from_hf if kind == "jamba" else _mamba_from_hf if kind == "mamba" else _llama_from_hf
         raw = _DEFAULTS[kind] | dict(raw)
@@ -216,19 +217,9 @@ class DecoderConfig:
         Raises:
             ModelError: Missing, not JSON, or not a model that this decoder runs; names the file.
         """
+        raw, beside = _read_json(path), path.with_name("generation_config.json")
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            beside = path.with_name("generation_config.json")
-            generation = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None
-        except FileNotFoundError as exc:
-            wanted = "a model's folder has a config.json and .safetensors files"
-            raise ModelError(f"{path}: no such file; {wanted}") from exc
-        except (OSError, ValueError) as exc:
-            raise ModelError(f"{path}: not readable as JSON ({exc})") from exc
-        if not isinstance(raw, dict):
-            raise ModelError(f"{path}: holds {type(raw).__name__} where a JSON object is expected")
-        try:
-            return cls.from_hf(raw, generation if isinstance(generation, dict) else None)
+            return cls.from_hf(raw, _read_json(beside) if beside.is_file() else None)
         except ModelError as exc:
             raise ModelError(f"{path}: {exc}") from exc
 
@@ -256,7 +247,7 @@ class DecoderConfig:
         if "token_embd.weight" not in shapes:
             raise ModelError("has no token_embd.weight, so it is not a whole language model")
         keys = {key.removeprefix(f"{arch}."): value for key, value in metadata.items()}
-        n_layers = _size(keys, "block_count")
+        n_layers = _count(keys, "block_count")
         common: dict[str, Any] = {
             "vocab_size": shapes["token_embd.weight"][0],
             "d_model": _size(keys, "embedding_length"),
@@ -285,6 +276,19 @@ class DecoderConfig:
         return cls(family="mamba", layer_kinds=tuple("mamba" for _ in range(n_layers)), **common)
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        wanted = "a model's folder has a config.json and .safetensors files"
+        raise ModelError(f"{path}: no such file; {wanted}") from exc
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"{path}: not readable as JSON ({exc})") from exc
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: holds {type(content).__name__} where a JSON object is expected")
+    return content
+
+
 def _size(raw: Mapping[str, Any], key: str, default: int | None = None, least: int = 1) -> int:
     """A whole number; the default stands in for a missing one and for null."""
     value = default if raw.get(key) is None else raw[key]
@@ -292,6 +296,14 @@ def _size(raw: Mapping[str, Any], key: str, default: int | None = None, least: i
         raise ModelError(f"{key} is missing")
     if type(value) is not int or value < least:
         raise ModelError(f"{key} is {value!r}; it must be a whole number of at least {least}")
+    return value
+
+
+def _count(raw: Mapping[str, Any], key: str) -> int:
+    """Layers or experts: a damaged number must not make lists that fill the memory."""
+    value = _size(raw, key)
+    if value > _MOST_LAYERS_OR_EXPERTS:
+        raise ModelError(f"{key} is {value:,}; more than {_MOST_LAYERS_OR_EXPERTS:,} are not plausible")
     return value
 
 
@@ -331,7 +343,7 @@ def _base_from_hf(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "vocab_size": _size(raw, "vocab_size"),
         "d_model": _size(raw, "hidden_size"),
-        "n_layers": _size(raw, "num_hidden_layers"),
+        "n_layers": _count(raw, "num_hidden_layers"),
         "tie_embeddings": _flag(raw, "tie_word_embeddings"),
     }
 
@@ -359,7 +371,7 @@ def _dt_rank(raw: Mapping[str, Any], key: str, d_model: int) -> int:
 
 def _jamba_from_hf(raw: Mapping[str, Any]) -> dict[str, Any]:
     _check(raw, {"mamba_proj_bias": False, "mamba_inner_layernorms": True})
-    shape = _attention_from_hf(raw, _size(raw, "num_experts"))
+    shape = _attention_from_hf(raw, _count(raw, "num_experts"))
     d_model, layers = shape["d_model"], range(shape["n_layers"])
     attention = _every(raw, "attn_layer")
     experts = _every(raw, "expert_layer")
@@ -389,7 +401,7 @@ def _llama_from_hf(raw: Mapping[str, Any]) -> dict[str, Any]:
     _check(raw, {"mlp_bias": False, "use_sliding_window": False})
     if kind == "llama":
         _check(raw, {"attention_bias": False})
-    shape = _attention_from_hf(raw, _size(raw, "num_local_experts") if kind == "mixtral" else 1)
+    shape = _attention_from_hf(raw, _count(raw, "num_local_experts") if kind == "mixtral" else 1)
     window, most = _size_or_none(raw, "sliding_window"), shape["max_context_tokens"]
     if kind in ("mistral", "mixtral") and window is not None and (most is None or window < most):
         raise ModelError(f"sliding_window is {window} and the context {most} tokens; such attention is not supported")
@@ -463,7 +475,7 @@ def _jamba_from_gguf(keys: Mapping[str, Any], common: Mapping[str, Any]) -> dict
     if not isinstance(n_kv_heads, list) or any(type(heads) is not int for heads in n_kv_heads):
         raise ModelError(f"attention.head_count_kv is {n_kv_heads!r}; it must list heads for each layer, 0 for Mamba")
     n_heads = _size(keys, "attention.head_count")
-    n_experts = _size(keys, "expert_count", default=1, least=0) or 1
+    n_experts = _count(keys, "expert_count") if keys.get("expert_count") else 1
     return {
         "family": "jamba",
         "layer_kinds": tuple("attention" if heads else "mamba" for heads in n_kv_heads),

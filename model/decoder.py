@@ -11,8 +11,10 @@ are made of the last position only. Loading is in `loading.py`, the layers' math
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ from .rotary import Rotary
 from .sampling import Sampler, SamplingOptions
 from .state import DecoderState
 
-__all__ = ["Decoder", "Embedding", "ReadingStopped", "ReadProgress", "default_chunk_tokens"]
+__all__ = ["Decoder", "Embedding", "ReadProgress", "ReadingStopped"]
 
 Embedding = Callable[[Tensor], Tensor]
 """Token ids (T,) int64 -> (T, D)."""
@@ -35,10 +37,9 @@ ReadProgress = Callable[[int, int, float], None]
 """Called after each chunk with (tokens read, tokens in all, seconds left)."""
 ShouldStop = Callable[[], bool]
 
-
-def default_chunk_tokens(device: torch.device) -> int:
-    """Enough tokens to keep the products busy, few enough to stop within two seconds and keep activations small."""
-    return 2048 if device.type == "cuda" else 512
+_CHUNK_TOKENS = 512
+_LARGE_CHUNK_TOKENS = 2048
+"""On CUDA, to keep it busy, and with experts, so that each gets tokens enough for a product at full speed."""
 
 
 class ReadingStopped(Exception):  # noqa: N818  the caller asked for it
@@ -84,6 +85,9 @@ class Decoder:
         self.kv_dtype = kv_dtype
         self.device = device
         self.fingerprint = fingerprint
+        large = device.type == "cuda" or any(config.moe_layers)
+        self.chunk_tokens = _LARGE_CHUNK_TOKENS if large else _CHUNK_TOKENS
+        """Tokens read at once unless `prefill` is told otherwise."""
         self._embed = embed
         self._final_norm = final_norm
         self._output = output
@@ -126,8 +130,8 @@ class Decoder:
         Args:
             token_ids: At least one.
             state: What was read before.
-            chunk_tokens: Tokens read at once; any number gives the same result. 512 on a CPU, 2,048 on CUDA. Chunks end
-                at multiples of it in the whole sequence, so that a reading that was interrupted goes on in the same
+            chunk_tokens: Tokens read at once; any number gives the same result. `self.chunk_tokens` if not given. They
+                end at multiples of it in the whole sequence, so that a reading that was interrupted goes on in the same
                 steps, and comes to the same bits, as one that was not.
             progress: Told after each chunk.
             should_stop: Asked before each chunk and each layer.
@@ -141,7 +145,7 @@ class Decoder:
             StateMismatchError: The state is another model's.
         """
         self._check(state, token_ids)
-        size = chunk_tokens or default_chunk_tokens(self.device)
+        size = self.chunk_tokens if chunk_tokens is None else chunk_tokens
         if size < 1:
             raise ValueError(f"chunk_tokens must be at least 1, got {size}")
         begun, total = time.monotonic(), len(token_ids)
@@ -187,7 +191,7 @@ class Decoder:
         return self._logits(self._forward(list(zip(token_ids, states, strict=True)), last_only=True))
 
     def logits_of_all(self, token_ids: Sequence[int], state: DecoderState) -> Tensor:
-        """Read a chunk and keep the logits of every position: for scoring. (L, vocab_size) fp32"""
+        """Read a chunk and keep the logits of every position: for scoring. (L, vocab_size) fp32."""
         self._check(state, token_ids)
         return self._logits(self._forward([(token_ids, state)], last_only=False))
 
@@ -243,7 +247,7 @@ class Decoder:
         last_only: bool,
         should_stop: ShouldStop | None = None,
     ) -> Tensor:
-        """Hidden states after the last norm: of each sequence's last token, or of all. (B or T, D)"""
+        """Hidden states after the last norm: of each sequence's last token, or of all. (B or T, D)."""
         ids = torch.tensor([token for tokens, _ in sequences for token in tokens], device=self.device)  # (T,)
         bounds, row = [], 0
         for tokens, _ in sequences:
@@ -286,12 +290,15 @@ class Decoder:
         if not token_ids:
             raise ValueError("there is no token to read")
         if min(token_ids) < 0 or max(token_ids) >= self.config.vocab_size:
-            raise ValueError(f"token ids must be in [0, {self.config.vocab_size}), got {min(token_ids)} to {max(token_ids)}")
+            raise ValueError(
+                f"token ids must be in [0, {self.config.vocab_size}), got {min(token_ids)} to {max(token_ids)}"
+            )
         if not state.is_whole:
-            raise DamagedStateError("a token was only read by some layers when it was interrupted: go on from an earlier fork")
+            raise DamagedStateError("reading was interrupted between two layers: go on from a fork of before")
         if state.fingerprint != self.fingerprint:
             raise StateMismatchError(
-                f"the state was made by model {state.fingerprint[:12]} and this is {self.fingerprint[:12]}: read the text again"
+                f"the state was made by model {state.fingerprint[:12]} and this is {self.fingerprint[:12]}: "
+                "read the text again"
             )
         limit = self.config.max_context_tokens
         if limit is not None and state.n_tokens + len(token_ids) > limit:
@@ -300,12 +307,12 @@ class Decoder:
             )
 
 
-def _nbytes(part: object) -> int:
+def _nbytes(part: Any) -> int:
     """Bytes of all tensors and products inside a layer."""
-    if part is None or isinstance(part, (int, float, bool)):
-        return 0
-    if isinstance(part, (tuple, list)):
-        return sum(map(_nbytes, part))
     if hasattr(part, "nbytes"):
         return int(part.nbytes)
-    return sum(_nbytes(getattr(part, name)) for name in type(part).__slots__)  # type: ignore[attr-defined]
+    if isinstance(part, tuple):
+        return sum(map(_nbytes, part))
+    if is_dataclass(part):
+        return sum(_nbytes(getattr(part, field.name)) for field in fields(part))
+    return 0

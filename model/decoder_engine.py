@@ -56,7 +56,13 @@ class DecoderEngine:
     """
 
     def __init__(
-        self, decoder: Decoder, template: ChatTemplate, *, name: str, context_tokens: int, store: ReadingStore | None = None
+        self,
+        decoder: Decoder,
+        template: ChatTemplate,
+        *,
+        name: str,
+        context_tokens: int,
+        store: ReadingStore | None = None,
     ) -> None:
         self.name = name
         self.context_tokens = context_tokens
@@ -198,8 +204,8 @@ class DecoderEngine:
         prompt = self._template.prompt(messages)
         if len(prompt.token_ids) >= self.context_tokens:
             raise ContextOverflowError(
-                f"{self.name}: the prompt has {len(prompt.token_ids):,} tokens and the context {self.context_tokens:,}, "
-                "of which the answer needs some; shorten the prompt or raise context_tokens"
+                f"{self.name}: the prompt has {len(prompt.token_ids):,} tokens and the context "
+                f"{self.context_tokens:,}, of which the answer needs some; shorten the prompt or raise context_tokens"
             )
         return prompt
 

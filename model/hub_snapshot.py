@@ -16,7 +16,7 @@ from longleaf.errors import ModelDownloadError, StorageError
 
 from .registry import ModelSpec
 from .snapshot_record import SnapshotFile, SnapshotRecord
-from .sources import _folder_bytes, _one_line, _raise_if_disk, _repeating, _within
+from .sources import folder_bytes, one_line, raise_if_disk, repeating, within
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -59,7 +59,7 @@ def fetch_repository(spec: ModelSpec, folder: Path, report: Report, timeout_s: f
 
     def tell() -> None:
         here = sum(file.size_bytes for file in wanted.files if file.is_in(folder))
-        report(min(here + _folder_bytes(cache), total), total, f"from {repo}")
+        report(min(here + folder_bytes(cache), total), total, f"from {repo}")
 
     for file in sorted(wanted.files, key=lambda file: file.size_bytes):  # a refusal shows before gigabytes are fetched
         path = folder / file.name
@@ -68,10 +68,10 @@ def fetch_repository(spec: ModelSpec, folder: Path, report: Report, timeout_s: f
             continue
         try:
             path.unlink(missing_ok=True)
-            with _repeating(tell):
+            with repeating(tell):
                 huggingface_hub.hf_hub_download(repo, file.name, revision=wanted.revision, local_dir=folder)
         except Exception as exc:
-            _raise_if_disk(exc, folder)
+            raise_if_disk(exc, folder)
             raise ModelDownloadError(_explain(spec, exc, f"{file.name}; what was fetched is kept in {folder}")) from exc
         if not file.is_sound(folder):
             size = path.stat().st_size if path.is_file() else 0
@@ -114,7 +114,7 @@ def _ask(spec: ModelSpec, revision: str, timeout_s: float, report: Report) -> "M
         return huggingface_hub.model_info(spec.hub_repo, revision=revision, files_metadata=True, timeout=timeout_s)
 
     try:
-        return _within(timeout_s, ask)
+        return within(timeout_s, ask)
     except Exception as exc:
         raise ModelDownloadError(_explain(spec, exc, "the list of its files")) from exc
 
@@ -178,5 +178,5 @@ def _explain(spec: ModelSpec, exc: Exception, what: str) -> str:
             f"login`, then run again: longleaf model pull {spec.name}"
         )
     if status is None or status >= 500:
-        return f"{constants.ENDPOINT} did not give {what} ({_one_line(exc)}). Check the network, and run again"
-    return f"{repo}: {what}: {_one_line(exc)}"
+        return f"{constants.ENDPOINT} did not give {what} ({one_line(exc)}). Check the network, and run again"
+    return f"{repo}: {what}: {one_line(exc)}"

@@ -51,7 +51,7 @@ def rms_norm_ref(x: Tensor, weight: Tensor, eps: float, delta: Tensor | None = N
 
 
 def silu_mul_ref(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) · up. (T, I) each, rows may be strided -> (T, I)"""
+    """silu(gate) · up. (T, I) each, rows may be strided -> (T, I)."""
     return F.silu(gate) * up
 
 
@@ -69,7 +69,7 @@ def dt_b_c_ref(
     Returns:
         dt (T, R) in the model's dtype; B and C (T, N), fp32.
     """
-    parts = projected.split([projected.shape[-1] - 2 * d_state, d_state, d_state], dim=-1)
+    parts = torch.split(projected, [projected.shape[-1] - 2 * d_state, d_state, d_state], dim=-1)
     if norms is not None:
         parts = tuple(rms_norm_ref(part, weight, eps) for part, weight in zip(parts, norms, strict=True))
     dt, B, C = parts
@@ -147,9 +147,7 @@ class Kernels:
     name: str
     rms_norm: Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
     silu_mul: Callable[[Tensor, Tensor], Tensor]
-    dt_b_c: Callable[
-        [Tensor, tuple[Tensor, Tensor, Tensor] | None, float, int], tuple[Tensor, Tensor, Tensor]
-    ]
+    dt_b_c: Callable[[Tensor, tuple[Tensor, Tensor, Tensor] | None, float, int], tuple[Tensor, Tensor, Tensor]]
     rope: Callable[[Tensor, Tensor, Tensor], None]
     attend: Callable[[Tensor, KVCache], Tensor]
     scan: SelectiveScan

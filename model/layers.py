@@ -5,7 +5,8 @@ all of them at once, and what depends on the past runs sequence by sequence. So 
 each of eight answers, or both together are one and the same call, and no padding ever reaches a state.
 
 Equations: reference implementation in transformers' models/jamba, models/llama, models/qwen2 and models/mamba.
-Letters: T tokens, D d_model, E d_inner, N d_state, R dt_rank, H query heads, K kv heads, hd head_dim, I d_ff, X experts.
+Letters: T tokens, L chunk length, D d_model, E d_inner, N d_state, R dt_rank, H query heads, K kv heads, hd head_dim,
+I d_ff, X experts.
 """
 
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ class Network(Protocol):
     """Works on each token alone."""
 
     def __call__(self, x: Tensor, kernels: Kernels) -> Tensor:
-        """(T, D) -> (T, D)"""
+        """(T, D) -> (T, D)."""
 
 
 @dataclass(slots=True)
@@ -84,11 +85,11 @@ class Attention:
     head_dim: int
 
     def __call__(self, x: Tensor, spans: Sequence[Span], rotation: Rotation, kernels: Kernels) -> Tensor:
-        """(T, D) -> (T, D)"""
+        """(T, D) -> (T, D)."""
         T = x.shape[0]
         H, K, hd = self.n_heads, self.n_kv_heads, self.head_dim
         parts = [linear(x) for linear in self.qkv]
-        q, k, v = parts[0].split([H * hd, K * hd, K * hd], dim=-1) if len(parts) == 1 else parts
+        q, k, v = torch.split(parts[0], [H * hd, K * hd, K * hd], dim=-1) if len(parts) == 1 else parts
         q, k, v = q.view(T, H, hd), k.view(T, K, hd), v.view(T, K, hd)
         if rotation is not None:
             kernels.rope(q, *rotation)
@@ -135,7 +136,7 @@ class MambaMixer:
     norm_eps: float
 
     def __call__(self, x: Tensor, spans: Sequence[Span], rotation: Rotation, kernels: Kernels) -> Tensor:  # noqa: ARG002
-        """(T, D) -> (T, D)"""
+        """(T, D) -> (T, D)."""
         N = self.A.shape[0]
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (T, E) each
         convolved = []
@@ -150,9 +151,7 @@ class MambaMixer:
         for span in spans:
             assert isinstance(span.past, MambaState)
             r = slice(span.start, span.stop)
-            y.append(
-                kernels.scan(u[r], dt[r], self.A, B[r], C[r], self.D, z[r], self.dt_bias, span.past.ssm)
-            )
+            y.append(kernels.scan(u[r], dt[r], self.A, B[r], C[r], self.D, z[r], self.dt_bias, span.past.ssm))
         return self.out_proj(y[0] if len(y) == 1 else torch.cat(y))
 
 
@@ -169,7 +168,7 @@ class FeedForward:
     down: Linear
 
     def __call__(self, x: Tensor, kernels: Kernels) -> Tensor:
-        """(T, D) -> (T, D)"""
+        """(T, D) -> (T, D)."""
         parts = [linear(x) for linear in self.gate_up]
         gate, up = parts[0].chunk(2, dim=-1) if len(parts) == 1 else parts
         return self.down(kernels.silu_mul(gate, up))
@@ -193,7 +192,7 @@ class MixtureOfExperts:
     normalize: bool
 
     def __call__(self, x: Tensor, kernels: Kernels) -> Tensor:
-        """(T, D) -> (T, D)"""
+        """(T, D) -> (T, D)."""
         probabilities = F.softmax(F.linear(x, self.router).float(), dim=-1)  # (T, X) fp32
         weights, chosen = probabilities.topk(self.n_experts_per_token, dim=-1)  # (T, top) each
         if self.normalize:

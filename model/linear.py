@@ -30,7 +30,7 @@ class Linear(Protocol):
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(T, n_in) -> (T, n_out)"""
+        """(T, n_in) -> (T, n_out)."""
         ...
 
 
@@ -54,7 +54,7 @@ class DenseLinear:
         return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(T, n_in) -> (T, n_out)"""
+        """(T, n_in) -> (T, n_out)."""
         if self._native and x.shape[0] <= _FEW_TOKENS:
             return native.gemv_bf16(x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)
@@ -82,7 +82,7 @@ class Int8Linear:
         return self.weight.nbytes + self.scale.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(T, n_in) -> (T, n_out)"""
+        """(T, n_in) -> (T, n_out)."""
         if self._native and x.shape[0] <= _FEW_TOKENS:
             return native.gemv_int8(x, self.weight, self.scale, self.bias)
         # int8 values are exact in bf16, so that only the product's own rounding is left; the widened copy lives for
@@ -110,7 +110,7 @@ class PackedLinear:
         return self.packed.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(T, n_in) -> (T, n_out)"""
+        """(T, n_in) -> (T, n_out)."""
         return native.packed_linear(x, self.packed, self.bias)
 
 

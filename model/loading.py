@@ -52,7 +52,7 @@ def load_model(
         model: A folder with config.json and .safetensors files, a .gguf file, or the name or hub id of a model that was
             pulled.
         device: "cpu" or "cuda".
-        dtype: Of activations and unquantised weights: torch.float32 or torch.bfloat16 (fp16 overflows in Jamba). bf16 if
+        dtype: Of activations and unquantised weights: torch.float32 or torch.bfloat16 (Jamba overflows fp16). bf16 if
             not given, or fp32 for a GGUF file on a CPU, whose packed products are in int8 anyway.
         quantize: int8 weights, made at load; see `Quantization`. GGUF files are quantised as they come.
         kv_dtype: Of kept keys and values; `dtype` if not given, bf16 for a GGUF file.
@@ -70,7 +70,7 @@ def load_model(
     is_gguf = path.is_file()
     dtype = dtype or (torch.float32 if is_gguf and place.type == "cpu" else torch.bfloat16)
     if dtype not in (torch.float32, torch.bfloat16):
-        raise ModelError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}: Jamba's activations overflow fp16")
+        raise ModelError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype} (Jamba overflows fp16)")
     if quantize is not None and is_gguf:
         raise ModelError(f"{path}: a GGUF file is quantised as it comes; load it without quantize={quantize!r}")
     if quantize == "w8a8" and (place.type != "cpu" or not native.is_available()):
@@ -195,15 +195,16 @@ def _one(weights: Weights, name: str) -> Linear:
 def _fingerprint(config: DecoderConfig, files: Sequence[Path], settings: str) -> str:
     """Names weights and settings: what a state must share with the model that continues it.
 
-    The whole of a checkpoint takes minutes to hash; its size, its header and samples spread over all of it tell apart
-    any two that were trained or converted differently.
+    The whole of a checkpoint takes minutes to hash; its size and samples spread over all of it tell apart any two that
+    were trained or converted differently.
     """
     digest = hashlib.sha256(f"{config.to_json()}\n{settings}\n".encode())
     for path in files:
         size = path.stat().st_size
         digest.update(f"{size}\n".encode())
+        step = max(_SAMPLE_BYTES, (size - _SAMPLE_BYTES) // (_SAMPLES - 1))  # a small file is read whole
         with path.open("rb") as stream:
-            for i in range(_SAMPLES):
-                stream.seek((size - _SAMPLE_BYTES) * i // (_SAMPLES - 1) if size > _SAMPLE_BYTES * _SAMPLES else i * _SAMPLE_BYTES)
+            for at in range(0, size, step):
+                stream.seek(at)
                 digest.update(stream.read(_SAMPLE_BYTES))
     return digest.hexdigest()

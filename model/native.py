@@ -46,7 +46,14 @@ _MAX_D_CONV, _MAX_D_STATE, _MAX_HEAD_DIM = 8, 64, 256
 _V = 16  # lanes of a vector in csrc
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
-GGUF_PACKABLE = {"Q4_0": (2, 4, 32), "Q4_1": (3, 4, 32), "Q8_0": (8, 8, 32), "Q4_K": (12, 4, 32), "Q5_K": (13, 8, 32), "Q6_K": (14, 8, 16)}  # fmt: skip
+GGUF_PACKABLE = {
+    "Q4_0": (2, 4, 32),
+    "Q4_1": (3, 4, 32),
+    "Q8_0": (8, 8, 32),
+    "Q4_K": (12, 4, 32),
+    "Q5_K": (13, 8, 32),
+    "Q6_K": (14, 8, 16),
+}
 """GGUF's quantised types that stay packed: (ggml's number, bits, group)."""
 _GGUF_OFFSET = {"Q4_0": 8, "Q8_0": 128, "Q6_K": 32}  # the others keep a minimum per group
 
@@ -85,7 +92,8 @@ def _runs(name: str) -> bool:
 
 def _share_openmp() -> None:
     """Make PyTorch's OpenMP runtime visible to our builds, which are linked without one: two would fight for cores."""
-    for path in sorted((Path(torch.__file__).parent / "lib").glob("lib*omp*.so*")):
+    folder = Path(torch.__file__).parent / "lib"
+    for path in sorted(path for name in ("libgomp*", "libiomp*", "libomp*") for path in folder.glob(f"{name}.so*")):
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     loaded = ctypes.CDLL(None)
     if not hasattr(loaded, "GOMP_parallel"):  # a PyTorch that uses the system's
@@ -138,8 +146,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, delta: Tensor | None = None)
     out = torch.empty_like(x)
     T, D = x.shape
     _lib().ll_rms_norm(
-        _ptr(x), _ptr(delta), _ptr(weight), _ptr(out), _i64(T), _i64(D), ctypes.c_float(eps), _DTYPES[x.dtype], _threads()
-    )
+        _ptr(x), _ptr(delta), _ptr(weight), _ptr(out), _i64(T), _i64(D), ctypes.c_float(eps), _DTYPES[x.dtype],
+        _threads(),
+    )  # fmt: skip
     return out
 
 
@@ -193,8 +202,8 @@ def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor)
     x = _rows(x)
     out = x.new_empty(x.shape[0], E)
     _lib().ll_causal_conv(
-        _ptr(x), _i64(x.stride(0)), _ptr(weight), _ptr(bias), _ptr(state), _ptr(out), _i64(x.shape[0]), _i64(E), _i64(W),
-        _DTYPES[x.dtype], _threads(),
+        _ptr(x), _i64(x.stride(0)), _ptr(weight), _ptr(bias), _ptr(state), _ptr(out), _i64(x.shape[0]), _i64(E),
+        _i64(W), _DTYPES[x.dtype], _threads(),
     )  # fmt: skip
     return out
 
@@ -227,8 +236,9 @@ def attend(q: Tensor, cache: KVCache) -> Tensor:
     n_blocks = len(keys)
     pointers = ctypes.c_void_p * n_blocks
     failed = _lib().ll_attend(
-        _ptr(q), _i64(q.stride(0)), pointers(*keys), pointers(*values), _ptr(out), _i64(L), _i64(cache.n_tokens), _i64(H),
-        _i64(cache.n_kv_heads), _i64(hd), _i64(cache.block_tokens), _DTYPES[q.dtype], _DTYPES[cache.dtype], _threads(),
+        _ptr(q), _i64(q.stride(0)), pointers(*keys), pointers(*values), _ptr(out), _i64(L), _i64(cache.n_tokens),
+        _i64(H), _i64(cache.n_kv_heads), _i64(hd), _i64(cache.block_tokens), _DTYPES[q.dtype], _DTYPES[cache.dtype],
+        _threads(),
     )  # fmt: skip
     if failed:
         raise ModelError("out of memory in attention; close other programs or read in smaller chunks")
@@ -236,7 +246,7 @@ def attend(q: Tensor, cache: KVCache) -> Tensor:
 
 
 def gemv_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x (T, n_in) times weight (n_out, n_in), T at most 8; all bf16."""
+    """Product of x (T, n_in) with weight (n_out, n_in), T at most 8; all bf16."""
     x = x.contiguous()
     T, n_in = x.shape
     out = x.new_empty(T, weight.shape[0])
@@ -247,7 +257,7 @@ def gemv_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def gemv_int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    """x (T, n_in) times weight (n_out, n_in) int8 · scale (n_out,) fp32, T at most 8; x fp32 or bf16."""
+    """Product of x (T, n_in) with weight (n_out, n_in) int8 · scale (n_out,) fp32, T at most 8; x fp32 or bf16."""
     x = x.contiguous()
     T, n_in = x.shape
     out = x.new_empty(T, weight.shape[0])
@@ -365,20 +375,21 @@ def pack_int8(weight: Tensor, scale: Tensor) -> PackedWeight:
         row_d=torch.empty(rows, dtype=torch.float32),
     )
     _lib().ll_pack_int8(
-        _ptr(weight.contiguous()), _ptr(scale.contiguous()), _i64(n_out), _i64(n_in), ctypes.byref(packed._c), _threads()
-    )
+        _ptr(weight.contiguous()), _ptr(scale.contiguous()), _i64(n_out), _i64(n_in), ctypes.byref(packed._c),
+        _threads(),
+    )  # fmt: skip
     return packed
 
 
 def gguf_rows(kind: str, raw: Tensor, n_rows: int, n_in: int) -> Tensor:
-    """Rows of GGUF blocks as numbers. (n_rows, n_in) fp32"""
+    """Rows of GGUF blocks as numbers. (n_rows, n_in) fp32."""
     out = torch.empty(n_rows, n_in, dtype=torch.float32)
     _lib().ll_gguf_rows(GGUF_PACKABLE[kind][0], _ptr(raw), _i64(n_rows), _i64(n_in), _ptr(out), _threads())
     return out
 
 
 def packed_linear(x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
-    """x (T, n_in) times a packed weight, in the dtype of x (fp32 or bf16); bias (n_out,) fp32 or None."""
+    """Product of x (T, n_in) with a packed weight, in the dtype of x (fp32 or bf16); bias (n_out,) fp32 or None."""
     x = x.contiguous()
     out = x.new_empty(x.shape[0], weight.n_out)
     failed = _lib().ll_packed_linear(

@@ -30,8 +30,9 @@ __all__ = [
 ]
 
 Quantize = Literal["int8", "int8-experts"]
-"""`int8`: one byte per weight of every linear layer, and an fp32 scale per output row; embedding, norms, convolution
-and the scan's own weights stay. `int8-experts`: only the experts' matrices."""
+"""`int8`: one byte per weight of every large product and of the output matrix, and an fp32 scale per output row; a tied
+embedding is kept as these rows, an untied one as it is. Routers, x_proj, dt_proj, norms, convolution and the scan's own
+weights stay. `int8-experts`: only the experts' matrices. As `safetensors_weights.py` does it."""
 
 DTYPE_BYTES = {"bf16": 2, "fp32": 4}
 
@@ -40,13 +41,13 @@ _ATTEND_BLOCK_TOKENS = 1024  # keys that plain attention looks at at a time: `st
 
 @dataclass(frozen=True)
 class _Weight:
-    """Tensors of one shape. `kind`: a linear layer's matrix, a tensor in the model's dtype, or one kept in fp32."""
+    """Tensors of one shape, fused as the decoder has them. `kind`: what int8 quantises, the model's dtype, or fp32."""
 
     part: str
     count: int
     rows: int
     columns: int
-    kind: Literal["linear", "plain", "fp32"] = "plain"
+    kind: Literal["large", "plain", "fp32"] = "plain"
 
     @property
     def size(self) -> int:
@@ -94,7 +95,7 @@ class MemoryPlan:
     """Bytes for one sequence.
 
     Args:
-        weights_bytes: The weights, with A_log, D and dt's bias in fp32.
+        weights_bytes: The weights, with the convolution, A_log, D and dt's bias in fp32.
         kv_bytes: Keys and values of all tokens.
         ssm_bytes: States of the scans, fp32; the same for any number of tokens.
         conv_bytes: Taps of the convolutions.
@@ -226,28 +227,27 @@ def _weights(config: DecoderConfig) -> Iterator[_Weight]:
     n_moe = sum(config.moe_layers)
     n_dense = 0 if config.family == "mamba" else n_layers - n_moe
 
-    yield _Weight("embedding", 1, config.vocab_size, D)
+    yield _Weight("embedding", 1, config.vocab_size, D, "large" if config.tie_embeddings else "plain")
     if not config.tie_embeddings:
-        yield _Weight("output", 1, config.vocab_size, D, "linear")
+        yield _Weight("output", 1, config.vocab_size, D, "large")
 
-    yield _Weight("attention", n_attention, H * hd, D, "linear")
-    yield _Weight("attention", 2 * n_attention, K * hd, D, "linear")
-    yield _Weight("attention", n_attention, D, H * hd, "linear")
+    yield _Weight("attention", n_attention, (H + 2 * K) * hd, D, "large")
+    yield _Weight("attention", n_attention, D, H * hd, "large")
     if config.qkv_bias:
         yield _Weight("attention", n_attention, 1, (H + 2 * K) * hd)
 
-    yield _Weight("mamba", n_mamba, 2 * E, D, "linear")
-    yield _Weight("mamba", n_mamba, E, config.d_conv + config.conv_bias)
-    yield _Weight("mamba", n_mamba, R + 2 * N, E, "linear")
-    yield _Weight("mamba", n_mamba, E, R, "linear")
+    yield _Weight("mamba", n_mamba, 2 * E, D, "large")
+    yield _Weight("mamba", n_mamba, E, config.d_conv + config.conv_bias, "fp32")
+    yield _Weight("mamba", n_mamba, R + 2 * N, E)  # x_proj
+    yield _Weight("mamba", n_mamba, E, R)  # dt_proj
     yield _Weight("mamba", n_mamba, E, N + 2, "fp32")  # A_log, D and dt's bias
-    yield _Weight("mamba", n_mamba, D, E, "linear")
+    yield _Weight("mamba", n_mamba, D, E, "large")
 
-    yield _Weight("dense", 2 * n_dense, width, D, "linear")
-    yield _Weight("dense", n_dense, D, width, "linear")
-    yield _Weight("experts", 2 * n_moe * config.n_experts, width, D, "linear")
-    yield _Weight("experts", n_moe * config.n_experts, D, width, "linear")
-    yield _Weight("routers", n_moe, config.n_experts, D, "linear")
+    yield _Weight("dense", n_dense, 2 * width, D, "large")
+    yield _Weight("dense", n_dense, D, width, "large")
+    yield _Weight("experts", n_moe * config.n_experts, 2 * width, D, "large")
+    yield _Weight("experts", n_moe * config.n_experts, D, width, "large")
+    yield _Weight("routers", n_moe, config.n_experts, D)
 
     yield _Weight("norms", n_layers * (1 if config.family == "mamba" else 2) + 1, 1, D)
     if config.mamba_norms:
@@ -255,7 +255,7 @@ def _weights(config: DecoderConfig) -> Iterator[_Weight]:
 
 
 def _is_int8(weight: _Weight, quantize: Quantize | None) -> bool:
-    return weight.kind == "linear" and (quantize == "int8" or (quantize is not None and weight.part == "experts"))
+    return weight.kind == "large" and (quantize == "int8" or (quantize is not None and weight.part == "experts"))
 
 
 def _weights_bytes(config: DecoderConfig, dtype: str, quantize: Quantize | None) -> int:

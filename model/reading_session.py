@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .decoder import Decoder, ReadProgress, default_chunk_tokens
+from .decoder import Decoder, ReadProgress
 from .readings import ReadingStore
 from .state import DecoderState
 
@@ -154,16 +154,19 @@ class ReadingSession:
         """Token counts at which to take a snapshot, rising."""
         total = len(token_ids)
         *earlier, last = boundaries or (0,)
-        stops = {*earlier, *([last] if total - last >= _MIN_REST_TOKENS else []), *range(self._grid_tokens, total, self._grid_tokens)}
+        stops = {*earlier, *range(self._grid_tokens, total, self._grid_tokens)}
+        if total - last >= _MIN_REST_TOKENS:
+            stops.add(last)
         if self._store is not None and total > _MIN_DISK_TOKENS:
             branch = self._store.branch_point(token_ids, self.decoder.fingerprint)
-            if branch - n_read >= _MIN_BRANCH_TOKENS and not any(branch <= at < branch + _MIN_BRANCH_TOKENS for at in stops):
+            near = any(branch <= at < branch + _MIN_BRANCH_TOKENS for at in stops)
+            if branch - n_read >= _MIN_BRANCH_TOKENS and not near:
                 stops.add(branch)
         return sorted(stops)
 
 
 def _grid_tokens(decoder: Decoder) -> int:
-    """Tokens between snapshots of a long read: so many that the Mamba states take no more room than the keys and values.
+    """Tokens between snapshots of a long read: so many that Mamba states take no more room than keys and values.
 
     Whole chunks, so that the grid adds no chunk of its own.
     """
@@ -171,5 +174,4 @@ def _grid_tokens(decoder: Decoder) -> int:
     config = decoder.config
     per_token = 2 * len(config.attention_layers) * config.n_kv_heads * config.head_dim * decoder.kv_dtype.itemsize
     tokens = max(state.nbytes // per_token, _MIN_GRID_TOKENS) if per_token else 4 * _MIN_GRID_TOKENS
-    chunk = default_chunk_tokens(decoder.device)
-    return -(-tokens // chunk) * chunk
+    return -(-tokens // decoder.chunk_tokens) * decoder.chunk_tokens

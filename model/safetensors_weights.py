@@ -25,8 +25,9 @@ from .weights import check_tensors, expected_shapes
 __all__ = ["Quantization", "SafetensorsWeights"]
 
 Quantization = Literal["int8", "int8-experts", "w8a8"]
-"""`int8`: weights of all large products, activations as they are; `int8-experts`: those of experts only; `w8a8`: as
-`int8`, with activations rounded to int8 per 32 values too (CPU)."""
+"""`int8`: weights of all large products and of the output matrix, activations as they are; a tied embedding is kept
+once, as int8 rows for both uses. `int8-experts`: those of experts only. `w8a8`: as `int8`, with activations rounded to
+int8 per 32 values too (CPU). `plan.py` counts the first two."""
 
 _JAMBA = {
     "embed": "model.embed_tokens.weight",
@@ -65,6 +66,7 @@ _MAMBA = {
 }
 _PROJECTIONS = {name: f"model.layers.{{i}}.self_attn.{name}_proj.weight" for name in ("q", "k", "v", "o")}
 _BIASES = {f"{name}_bias": f"model.layers.{{i}}.self_attn.{name}_proj.bias" for name in ("q", "k", "v")}
+_NAMES = {"jamba": _JAMBA | _PROJECTIONS, "llama": _LLAMA | _PROJECTIONS | _BIASES, "mamba": _MAMBA}
 _MIXER = {
     "in_proj": "in_proj.weight",
     "conv_weight": "conv1d.weight",
@@ -80,7 +82,11 @@ _EXPERT = {
     "jamba": {"gate": "gate_proj.weight", "up": "up_proj.weight", "down": "down_proj.weight"},
     "llama": {"gate": "w1.weight", "up": "w3.weight", "down": "w2.weight"},
 }
-_SPELLINGS = (("backbone.embedding.weight", "backbone.embeddings.weight"), (".mlp.gate.weight", ".block_sparse_moe.gate.weight"), (".mlp.experts.", ".block_sparse_moe.experts."))  # fmt: skip
+_SPELLINGS = (
+    ("backbone.embedding.weight", "backbone.embeddings.weight"),
+    (".mlp.gate.weight", ".block_sparse_moe.gate.weight"),
+    (".mlp.experts.", ".block_sparse_moe.experts."),
+)
 """Other spellings of the same name: (in the file, here)."""
 _UNUSED = re.compile(r"rotary_emb\.inv_freq$")
 _SMALL = ("x_proj", "dt_proj")
@@ -116,7 +122,7 @@ class SafetensorsWeights:
                 f"{folder}: no .safetensors files; other weight formats are not loaded (GGUF files are named directly)"
             )
         self._config, self._dtype, self._device, self._quantize = config, dtype, device, quantize
-        self._names = {"jamba": _JAMBA | _PROJECTIONS, "llama": _LLAMA | _PROJECTIONS | _BIASES, "mamba": _MAMBA}[config.family]  # fmt: skip
+        self._names = _NAMES[config.family]
         self._file_of: dict[str, tuple[Path, str]] = {}  # our spelling of a name -> (file, its spelling)
         shapes: dict[str, tuple[int, ...]] = {}
         for path in self.files:
@@ -158,7 +164,7 @@ class SafetensorsWeights:
         """See `weights.Weights`."""
         if self._quantize in ("int8", "w8a8") and not self._has_output:
             tied = self._tied()
-            return lambda ids: (tied.weight[ids].to(self._dtype) * tied.scale[ids, None].to(self._dtype))
+            return lambda ids: tied.weight[ids].to(self._dtype) * tied.scale[ids, None].to(self._dtype)
         self._embed = self.tensor("embed")  # (vocab, D)
         return lambda ids: F.embedding(ids, self._embed)
 

@@ -83,7 +83,9 @@ def causal_conv1d_ref(x: Tensor, weight: Tensor, bias: Tensor | None, state: Ten
     taps = weight.shape[0]
     padded = torch.cat([state.to(x.dtype), x])  # (W-1+L, E)
     state.copy_(padded[padded.shape[0] - taps + 1 :])
-    y = sum(padded[i : i + x.shape[0]].float() * weight[i].float() for i in range(taps))  # (L, E)
+    y = torch.zeros(x.shape, dtype=torch.float32, device=x.device)  # (L, E) fp32
+    for i in range(taps):
+        y += padded[i : i + x.shape[0]].float() * weight[i].float()
     if bias is not None:
         y = y + bias.float()
     return F.silu(y).to(x.dtype)

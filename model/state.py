@@ -78,8 +78,9 @@ class KVCache:
             done += take
 
     def adopt(self, keys: Tensor, values: Tensor) -> None:
-        """Take in a block that came from a file: full, or the last one. Read-only memory of this cache's dtype and
-        device is fine.
+        """Take in a block that came from a file: full, or the last one.
+
+        Read-only memory is fine. Dtype and device must be this cache's.
 
         Args:
             keys: (K, n, head_dim) with n at most `block_tokens`
@@ -94,7 +95,7 @@ class KVCache:
             self.append(keys.transpose(0, 1), values.transpose(0, 1))
 
     def pieces(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Views of the keys and values from token `start` on, a block at a time. (K, n, head_dim) each"""
+        """Views of the keys and values from token `start` on, a block at a time. (K, n, head_dim) each."""
         for index in range(start // self.block_tokens, len(self._blocks)):
             first = max(start - index * self.block_tokens, 0)
             last = min(self.n_tokens - index * self.block_tokens, self.block_tokens)

@@ -1,10 +1,14 @@
 """What keeps the packaging honest: folders and package list agree, and the layers only import downwards."""
 
 import ast
+import platform
+import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import longleaf.model
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
@@ -23,6 +27,13 @@ def test_the_package_list_names_every_folder() -> None:
         for init in (ROOT / layer).rglob("__init__.py")
     }
     assert packages == folders | {"longleaf"}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler; Longleaf runs on PyTorch alone")
+def test_the_cpu_kernels_were_built() -> None:
+    built = {path.name.split(".")[0] for path in Path(longleaf.model.__file__).parent.glob("_native_*.so")}
+    wanted = {"_native_generic", *(["_native_avx2"] if platform.machine() == "x86_64" else [])}
+    assert built >= wanted, "the compiler came after the install, or failed: run pip install -e . -v"
 
 
 @pytest.mark.parametrize("layer", LAYERS)

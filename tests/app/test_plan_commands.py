@@ -97,7 +97,7 @@ def test_the_table_for_people_says_units_and_what_is_an_estimate(run: Run, model
     words = " ".join(out.split())
     for said in (
         "51.57 B parameters, 12.11 B active, 4 attention + 28 Mamba layers",
-        "weights 96.06 GiB",
+        "weights 96.07 GiB",
         "keys and values 4.00 GiB 16,384 bytes a token",
         "SSM states 14.0 MiB",
         "convolution taps 1.3 MiB",
@@ -217,7 +217,7 @@ def test_show_of_a_model_that_is_not_here_says_what_to_run(run: Run, models_dir:
     assert value["run"].endswith("longleaf model pull jamba-1.7-mini")
     words = " ".join(run("model", "show", "jamba-1.7-mini").out.split())
     assert "accept the licence at https://huggingface.co/ai21labs/AI21-Jamba-Mini-1.7" in words
-    assert "bf16 103.1 GB, int8 51.9 GB" in words
+    assert "bf16 103.2 GB, int8 52.0 GB" in words
 
 
 def test_a_pulled_repository_is_listed_shown_and_planned_by_its_own_files(run: Run, models_dir: Path):

@@ -164,7 +164,7 @@ def test_tensors_tell_what_no_key_says(tmp_path):
 def test_stretched_wavelengths_are_those_of_the_scaling_they_were_worked_out_from(tmp_path):
     scaling = {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,
+        "original_max_position_embeddings": 400,
     }  # fmt: skip
     raw = {
         "model_type": "llama", "vocab_size": 48, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4,

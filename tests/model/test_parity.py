@@ -5,7 +5,6 @@ The oracle always reads the whole sequence in one pass: it can't take up a Mamba
 """
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,11 +19,12 @@ from longleaf.model.layers import FeedForward, MixtureOfExperts
 from longleaf.model.linear import DenseLinear
 from longleaf.model.loading import load_model
 
-from .tiny_models import VARIANTS, oracle_logits, prompt, relative_error
+from .tiny_models import VARIANTS, oracle_logits, prompt, relative_error, tiny_model
 
 TOLERANCE = 1e-4  # measured: 1e-6 and less
-BF16_TOLERANCE = 3e-2
 N_TOKENS = 150
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 needs_native = pytest.mark.skipif(not native.is_available(), reason="the native kernels were not built")
 both_kernels = pytest.mark.parametrize("kernels", ["reference", pytest.param("native", marks=needs_native)])
@@ -58,8 +58,8 @@ def report(variant: str, model: Decoder, what: str, error: float) -> str:
 def test_all_logits_of_a_prompt(variant: str, model: Decoder, expected: Tensor) -> None:
     state = model.new_state()
     error = relative_error(model.logits_of_all(prompt(N_TOKENS), state), expected)
-    assert error <= TOLERANCE, report(variant, model, "all logits", error)
-    report(variant, model, "all logits", error)
+    line = report(variant, model, "all logits", error)
+    assert error <= TOLERANCE, line
     assert state.token_ids == prompt(N_TOKENS)
 
 
@@ -68,8 +68,8 @@ def test_chunks_of_any_length(variant: str, model: Decoder, expected: Tensor) ->
     for size in sorted({1, 2, d_conv - 1, d_conv, 7, 64, N_TOKENS}):
         logits = model.prefill(prompt(N_TOKENS), model.new_state(), chunk_tokens=size)
         error = relative_error(logits, expected[-1])
-        assert error <= TOLERANCE, report(variant, model, f"chunks of {size}", error)
-        report(variant, model, f"chunks of {size}", error)
+        line = report(variant, model, f"chunks of {size}", error)
+        assert error <= TOLERANCE, line
 
 
 def test_decoding_token_by_token(variant: str, model: Decoder, oracle: Callable[[str], PreTrainedModel]) -> None:
@@ -84,22 +84,25 @@ def test_decoding_token_by_token(variant: str, model: Decoder, oracle: Callable[
     assert state.token_ids == begin + tokens
     reference = oracle_logits(oracle(variant), begin + tokens)[len(begin) - 1 : -1]
     error = relative_error(ours, reference)
-    assert error <= TOLERANCE, report(variant, model, "decoding", error)
-    report(variant, model, "decoding", error)
+    line = report(variant, model, "decoding", error)
+    assert error <= TOLERANCE, line
     assert tokens == reference.argmax(-1).tolist()
     answer = model.generate(begin, model.new_state(), max_tokens=written, stop_tokens=())
     assert list(answer) == tokens
 
 
 @both_kernels
-@pytest.mark.parametrize("variant", ["jamba-3b", "llama", "qwen2", "mamba"], indirect=True)
-def test_bf16_is_near(variant: str, kernels: str, tiny: Callable[[str], Path], expected: Tensor) -> None:
-    model = load(tiny(variant), kernels, torch.bfloat16)
+@pytest.mark.parametrize("name", ["jamba-3b", "llama", "qwen2", "mamba"])
+def test_bf16_loses_no_more_than_transformers_does(name: str, kernels: str, tiny: Callable[[str], Path]) -> None:
+    reference = oracle_logits(tiny_model(name), prompt(N_TOKENS))
+    theirs = relative_error(oracle_logits(tiny_model(name).bfloat16(), prompt(N_TOKENS)), reference)
+    model = load(tiny(name), kernels, torch.bfloat16)
+    whole = model.logits_of_all(prompt(N_TOKENS), model.new_state())
     state = model.new_state()
-    whole = relative_error(model.logits_of_all(prompt(N_TOKENS), state), expected)
-    chunked = relative_error(model.prefill(prompt(N_TOKENS), model.new_state(), chunk_tokens=3), expected[-1])
-    assert max(whole, chunked) <= BF16_TOLERANCE, report(variant, model, "bf16", max(whole, chunked))
-    report(variant, model, "bf16", max(whole, chunked))
+    chunked = [model.logits_of_all(prompt(N_TOKENS)[i : i + 3], state) for i in range(0, N_TOKENS, 3)]
+    error = max(relative_error(whole, reference), relative_error(torch.cat(chunked), reference))
+    line = report(name, model, f"bf16 ({theirs:.1e})", error)
+    assert error <= 1.2 * theirs, line
 
 
 # What the tables above rest on: mechanisms that are easily taken for another model's.
@@ -152,10 +155,3 @@ def test_jamba_has_no_positions(name: str, positions: bool, kernels: str, tiny: 
     turned = model.prefill([*before[::-1], last], model.new_state())
     error = relative_error(turned, logits)
     assert error > 0.05 if positions else error <= 1e-5
-
-
-def test_every_operation_has_a_native_kernel() -> None:
-    if not native.is_available():
-        pytest.skip("the native kernels were not built")
-    same = [field.name for field in fields(REFERENCE) if getattr(native.KERNELS, field.name) is getattr(REFERENCE, field.name)]
-    assert same == []

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longleaf.model.config import DecoderConfig
-from longleaf.model.plan import count_parameters, kv_bytes_per_token, largest_context, plan_memory
+from longleaf.model.loading import load_model
+from longleaf.model.plan import DTYPE_BYTES, count_parameters, kv_bytes_per_token, largest_context, plan_memory
 from longleaf.model.public_models import PUBLIC_MODELS
 from longleaf.model.state import DecoderState
 
@@ -126,11 +127,24 @@ def test_a_plan_agrees_with_the_state_that_a_decoder_makes():
     assert state.nbytes == plan_memory(shape, 7).state_bytes
 
 
+@pytest.mark.parametrize("quantize", [None, "int8", "int8-experts"])
+@pytest.mark.parametrize("name", TINY)
+def test_weights_are_what_a_loaded_decoder_holds(name, quantize, tmp_path):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(**TINY[name])).save_pretrained(tmp_path)
+    for dtype in ("bf16", "fp32"):
+        model = load_model(tmp_path, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32, quantize=quantize)
+        shape = model.config
+        embedding = 0 if shape.tie_embeddings else shape.vocab_size * shape.d_model * DTYPE_BYTES[dtype]
+        assert plan_memory(shape, 1, dtype, quantize).weights_bytes == model.nbytes + embedding
+
+
 def test_weights_of_the_checkpoints_are_their_files_sizes():
-    # 6,394,271,296 bytes in two files: the weights in bf16 and headers of some KB. We hold three tensors in fp32.
+    # 6,394,271,296 bytes in two files: the weights in bf16 and headers of some KB. We hold five tensors in fp32.
     counted = 2 * count_parameters(config("jamba2-3b")).total
     assert 0 < 6_394_271_296 - counted < 100_000
-    held_in_fp32 = 26 * 5120 * (16 + 2)
+    held_in_fp32 = 26 * 5120 * (16 + 2 + 4 + 1)
     assert plan_memory(config("jamba2-3b"), 1).weights_bytes == counted + 2 * held_in_fp32
 
 
@@ -146,7 +160,7 @@ def test_weights_of_the_checkpoints_are_their_files_sizes():
     ],
 )
 def test_quantised_weights_are_near_the_rounded_figures(name, quantize, gb):
-    # The figures are without scales, and "int8" there includes the embedding.
+    # The figures are without scales, and "int8" there includes the embedding and the small products.
     assert plan_memory(config(name), 1, quantize=quantize).weights_bytes / 1e9 == pytest.approx(gb, rel=0.01)
 
 

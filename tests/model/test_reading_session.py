@@ -16,9 +16,7 @@ CHUNK, GRID, MIN_DISK = 32, 64, 100
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """Chunks, grid and thresholds of a size for tiny texts."""
-    monkeypatch.setattr("longleaf.model.decoder.default_chunk_tokens", lambda device: CHUNK)
-    monkeypatch.setattr("longleaf.model.reading_session.default_chunk_tokens", lambda device: CHUNK)
+    """Grid and thresholds of a size for tiny texts."""
     monkeypatch.setattr("longleaf.model.reading_session._MIN_GRID_TOKENS", GRID)
     monkeypatch.setattr("longleaf.model.reading_session._MIN_DISK_TOKENS", MIN_DISK)
     monkeypatch.setattr("longleaf.model.reading_session._MIN_BRANCH_TOKENS", 8)
@@ -27,7 +25,9 @@ def _small(monkeypatch):
 
 @pytest.fixture(scope="module", params=["jamba-3b", "jamba-mini", "qwen2", "mamba"])
 def model(request, tiny):
-    return load_model(tiny(request.param), dtype=torch.float32)
+    model = load_model(tiny(request.param), dtype=torch.float32)
+    model.chunk_tokens = CHUNK
+    return model
 
 
 def store(folder):
@@ -131,12 +131,13 @@ def test_the_caller_may_move_the_state_on_without_touching_what_is_kept(model):
 KILLING = """
 import dataclasses, json, os, random, signal, sys, time, torch
 from pathlib import Path
-import longleaf.model.decoder as decoder, longleaf.model.reading_session as session
+import longleaf.model.reading_session as session
 from longleaf.model import ReadingStore, load_model
 
-decoder.default_chunk_tokens = lambda device: 32
+session._MIN_DISK_TOKENS = 64
 torch.set_num_threads(1)  # a child of fork has no other threads
 model = load_model(sys.argv[1], dtype=torch.float32)
+model.chunk_tokens = 32
 model.config = dataclasses.replace(model.config, max_context_tokens=None)
 ids = random.Random(4).choices(range(3, 300), k=3000)
 store = ReadingStore(Path(sys.argv[2]), min_tokens=1, segment_tokens=64)

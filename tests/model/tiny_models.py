@@ -49,7 +49,13 @@ _SIZES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 3,
         "max_position_embeddings": 512,
     },
-    "jamba": {"mamba_dt_rank": 4, "num_experts": 4, "num_hidden_layers": 4, "attn_layer_period": 4, "attn_layer_offset": 2},
+    "jamba": {
+        "mamba_dt_rank": 4,
+        "num_experts": 4,
+        "num_hidden_layers": 4,
+        "attn_layer_period": 4,
+        "attn_layer_offset": 2,
+    },
     "mamba": {"num_hidden_layers": 3, "state_size": 16},
     "mixtral": {"num_local_experts": 4},
 }
