@@ -15,7 +15,7 @@ help:
 	@echo "make test      install and run the tests"
 	@echo "make lint      ruff"
 	@echo "make type      mypy, strict"
-	@echo "make bench     ingestion speed, and the answer / not found decision on the sample's questions"
+	@echo "make bench     the README's figures: ingestion, answers to the sample's questions, the decoder, readings (half an hour)"
 	@echo "make app       open the browser front door on the sample document"
 
 $(VENV)/bin/python:
@@ -23,7 +23,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Longleaf needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.base: pyproject.toml constraints.txt setup.py $(wildcard model/csrc/*) | $(VENV)/bin/python
 	@echo "== installing Longleaf (torch is the large part; a minute or two)"
 	@$(RUN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
@@ -61,10 +61,16 @@ type: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(RUN)/python -m benchmarks.ingestion $(SAMPLE)
 	@$(RUN)/python -m benchmarks.not_found
+	@$(RUN)/longleaf model pull embedded smollm2-135m >/dev/null
+	@$(RUN)/python -m benchmarks.decoder
+	@$(RUN)/python -m benchmarks.decoder --shape moe --parts prefill,decode,long,products,int8
+	@$(RUN)/python -m benchmarks.readings
+	@$(RUN)/python -m benchmarks.reader
+	@$(RUN)/python -m benchmarks.quantization
 
 app: $(VENV)/.app
 	@$(RUN)/longleaf model pull embedded >/dev/null
 	@LONGLEAF_HOME=.demo $(RUN)/longleaf app --sample $(SAMPLE)
 
 clean:
-	rm -rf $(VENV) .demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo build model/*.so *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

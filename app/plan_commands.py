@@ -106,7 +106,7 @@ def plan(
     dtype: Annotated[Literal["bf16", "fp32"], typer.Option(help="Of weights and activations.")] = "bf16",
     quantize: Annotated[
         Literal["int8", "int8-experts"] | None,
-        typer.Option(help="Weights of all linear layers, or of the experts only.", show_default=False),
+        typer.Option(help="Weights of all large products, or of the experts only.", show_default=False),
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Print the Jamba paper's table of keys and values.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")] = False,

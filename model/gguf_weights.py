@@ -18,11 +18,11 @@ from longleaf.errors import ModelError
 from . import native
 from .config import DecoderConfig
 from .decoder import Embedding
-from .gguf_file import GGUFFile, GGUFTensor, gguf_config
+from .gguf_file import GGUFFile, GGUFTensor
 from .linear import DenseLinear, Linear, PackedLinear
 from .weights import check_tensors, expected_shapes
 
-__all__ = ["GGUFWeights", "gguf_config"]
+__all__ = ["GGUFWeights"]
 
 _GLOBAL = {"embed": "token_embd.weight", "final_norm": "output_norm.weight", "output": "output.weight"}
 _LAYER = {

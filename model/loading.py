@@ -19,8 +19,8 @@ from longleaf.errors import ModelError, ModelNotInstalledError
 from . import native
 from .config import DecoderConfig
 from .decoder import Decoder
-from .gguf_file import GGUFFile
-from .gguf_weights import GGUFWeights, gguf_config
+from .gguf_file import GGUFFile, gguf_config
+from .gguf_weights import GGUFWeights
 from .kernels import Kernels, choose_kernels
 from .layers import Attention, FeedForward, Layer, MambaMixer, MixtureOfExperts
 from .linear import Linear

@@ -52,7 +52,7 @@ GGUF_PACKABLE = {
     "Q8_0": (8, 8, 32),
     "Q4_K": (12, 4, 32),
     "Q5_K": (13, 8, 32),
-    "Q6_K": (14, 8, 16),
+    "Q6_K": (14, 6, 16),
 }
 """GGUF's quantised types that stay packed: (ggml's number, bits, group)."""
 _GGUF_OFFSET = {"Q4_0": 8, "Q8_0": 128, "Q6_K": 32}  # the others keep a minimum per group
@@ -283,18 +283,19 @@ class _Packed(ctypes.Structure):
         ("bits", ctypes.c_int32),
         ("group", ctypes.c_int32),
         ("offset", ctypes.c_int32),
+        ("act_group", ctypes.c_int32),
         ("unit", ctypes.c_float),
     )
 
 
 @dataclass
 class PackedWeight:
-    """Weights of 4 or 8 bits as csrc/packed.c lays them out: value = unit·(d·q - m), q unsigned.
+    """Weights of 4, 6 or 8 bits as csrc/packed.c lays them out: value = unit·(d·q - m), q unsigned.
 
     Attributes:
         n_in: Inner dimension, as the model has it.
         n_out: Rows, as the model has them.
-        bits: 4 or 8.
+        bits: 4, 6 or 8.
         group: Values along the inner dimension that share d and m; 16 or 32.
         offset: m / d where that is the same everywhere; otherwise 0, and `m` is given.
         q: Bytes, 16 rows side by side.
@@ -302,6 +303,7 @@ class PackedWeight:
         m: fp16 per group and row, or None.
         row_d: fp32 per row where there is no `d`.
         unit: A power of two.
+        act_group: Activations that share a scale; 32 or 256.
     """
 
     n_in: int
@@ -314,12 +316,13 @@ class PackedWeight:
     m: Tensor | None = None
     row_d: Tensor | None = None
     unit: float = 1.0
+    act_group: int = 32
     _c: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         pointers = (None if part is None else part.data_ptr() for part in (self.q, self.d, self.m, self.row_d))
         padded = (_up(self.n_in, 32), _up(self.n_out, _V))
-        self._c = _Packed(*pointers, *padded, self.bits, self.group, self.offset, self.unit)
+        self._c = _Packed(*pointers, *padded, self.bits, self.group, self.offset, self.act_group, self.unit)
 
     @property
     def nbytes(self) -> int:
@@ -356,6 +359,7 @@ def pack_gguf(kind: str, raw: Tensor, n_out: int, n_in: int) -> PackedWeight:
         d=torch.empty(rows * groups, dtype=torch.float16),
         m=None if offset else torch.empty(rows * groups, dtype=torch.float16),
         unit=unit,
+        act_group=block_values,
     )
     library.ll_pack_gguf(number, _ptr(raw), _i64(n_out), ctypes.byref(packed._c), _threads())
     return packed

@@ -9,7 +9,7 @@ INLINE vf dot_pairs(vf acc, const pair *a, vi b) {
 }
 #endif
 
-enum { TILE_ROWS = 6, TILE_COLS = 4 * V, KEY_BLOCK = 256 };
+enum { TILE_ROWS = 6, FEW_ROWS = 12, KEY_BLOCK = 256 };
 
 /* C (rows, 64) = A (rows, inner) · B (inner, 64), packed with 64 columns side by side; rows <= 6. fp32. */
 INLINE void product_tile(const float *a, int64_t a_stride, const float *b, float *c, int64_t c_stride, int64_t inner, int rows,
@@ -114,6 +114,27 @@ static void pack_values(const void *values, int64_t n, int64_t hd, void *out, in
             }
 }
 
+/* One step of the running softmax: scores become weights relative to the new maximum (exponents in base 2, times
+ * `scale`); returns what everything before is to be multiplied by. */
+INLINE float soften(float *s, int64_t cols, float scale, float *highest, float *total_weight) {
+    vf high = splat(-INFINITY), added = {0};
+    for (int64_t j = 0; j < cols; j += V) {
+        vf v = load(s, j, 0);
+        high = choose(v > high, v, high);
+    }
+    float most = fmaxf(*highest, largest(high) * scale);
+    float base = most == -INFINITY ? 0 : most, shrink = exp2f(*highest - base);
+    for (int64_t j = 0; j < cols; j += V) {
+        vf v = load(s, j, 0);
+        vf w = choose(v == splat(-INFINITY), splat(0), exp2v(v * scale - base));
+        added += w;
+        store(s, j, w, 0);
+    }
+    *total_weight = *total_weight * shrink + sum(added);
+    *highest = most;
+    return shrink;
+}
+
 /* What one thread does: some rows (query heads × tokens) of one kv head over some keys. */
 typedef struct {
     const void *const *keys, *const *values; /* blocks (K, block_tokens, hd) */
@@ -167,26 +188,9 @@ static void attend_part(const Part *p) {
                 if (sees > n) sees = n;
                 if (sees < 0) sees = 0;
                 for (int64_t j = sees; j < cols; j++) s[j] = -INFINITY;
-                vf high = splat(-INFINITY);
-                for (int64_t j = 0; j < cols; j += V) {
-                    vf v = load(s, j, 0);
-                    high = choose(v > high, v, high);
-                }
-                float most = p->highest[r0 + r];
-                for (int i = 0; i < V; i++)
-                    if (high[i] * scale > most) most = high[i] * scale;
-                float shrink = most == -INFINITY ? 0 : exp2f(p->highest[r0 + r] - most);
-                float base = most == -INFINITY ? 0 : most;
-                vf added = {0};
-                for (int64_t j = 0; j < cols; j += V) {
-                    vf v = load(s, j, 0);
-                    vf w = choose(v == splat(-INFINITY), splat(0), exp2v(v * scale - base));
-                    added += w;
-                    if (p->bf16) store(weights + r * KEY_BLOCK, j, w, 1);
-                    else store(s, j, w, 0);
-                }
-                p->total[r0 + r] = p->total[r0 + r] * shrink + sum(added);
-                p->highest[r0 + r] = most;
+                float shrink = soften(s, cols, scale, &p->highest[r0 + r], &p->total[r0 + r]);
+                if (p->bf16)
+                    for (int64_t j = 0; j < cols; j += V) store(weights + r * KEY_BLOCK, j, load(s, j, 0), 1);
                 float *o = p->out + (size_t)(r0 + r) * hp;
                 if (shrink != 1)
                     for (int64_t i = 0; i < hp; i += V) store(o, i, load(o, i, 0) * shrink, 0);
@@ -202,6 +206,53 @@ static void attend_part(const Part *p) {
     free(rows_q);
     free(packed_k);
     free(packed_v);
+}
+
+/* The same for a few rows, as when one token is decoded: packing the keys would cost more than it saves. */
+static void attend_few(const Part *p) {
+    enum { MAX_VECTORS = 256 / V };
+    int64_t hd = p->hd, hp = p->hd_padded;
+    int vectors = (int)(hd / V);
+    float scores[FEW_ROWS][KEY_BLOCK], scale = LOG2E / sqrtf((float)hd);
+    vf q[FEW_ROWS][MAX_VECTORS];
+    for (int64_t r = 0; r < p->n_rows; r++) {
+        int64_t row = p->first_row + r;
+        size_t from = (size_t)(row / p->G) * p->q_stride + (p->head * p->G + row % p->G) * hd;
+        for (int i = 0; i < vectors; i++) q[r][i] = load(p->q, from + i * V, p->q_dtype) * scale;
+        p->highest[r] = -INFINITY;
+        p->total[r] = 0;
+    }
+    memset(p->out, 0, (size_t)p->n_rows * hp * sizeof(float));
+    for (int64_t k0 = p->first_key; k0 < p->end_key;) {
+        int64_t block = k0 / p->block_tokens, in_block = k0 % p->block_tokens, n = p->block_tokens - in_block;
+        if (n > KEY_BLOCK) n = KEY_BLOCK;
+        if (n > p->end_key - k0) n = p->end_key - k0;
+        size_t at = ((size_t)p->head * p->block_tokens + in_block) * hd;
+        for (int64_t j = 0; j < n; j++) {
+            vf key[MAX_VECTORS];
+            for (int i = 0; i < vectors; i++) key[i] = load(p->keys[block], at + j * hd + i * V, p->kv_dtype);
+            for (int64_t r = 0; r < p->n_rows; r++) {
+                vf even = {0}, odd = {0};
+                for (int i = 0; i < vectors; i += 2) even += q[r][i] * key[i];
+                for (int i = 1; i < vectors; i += 2) odd += q[r][i] * key[i];
+                int sees = k0 + j <= p->n_before + (p->first_row + r) / p->G;
+                scores[r][j] = sees ? sum(even + odd) : -INFINITY;
+            }
+        }
+        int64_t cols = (n + V - 1) / V * V;
+        for (int64_t r = 0; r < p->n_rows; r++) {
+            for (int64_t j = n; j < cols; j++) scores[r][j] = -INFINITY;
+            float *o = p->out + r * hp, shrink = soften(scores[r], cols, 1, &p->highest[r], &p->total[r]);
+            vf acc[MAX_VECTORS];
+            for (int i = 0; i < vectors; i++) acc[i] = load(o, i * V, 0) * shrink;
+            for (int64_t j = 0; j < n; j++) {
+                float w = scores[r][j];
+                for (int i = 0; i < vectors; i++) acc[i] += w * load(p->values[block], at + j * hd + i * V, p->kv_dtype);
+            }
+            for (int i = 0; i < vectors; i++) store(o, i * V, acc[i], 0);
+        }
+        k0 += n;
+    }
 }
 
 /* Causal attention of the last L of n tokens over all n, whose keys and values lie in blocks; q and out (L, H, hd). */
@@ -233,7 +284,8 @@ EXPORT int ll_attend(const void *q, int64_t q_stride, const void *const *keys, c
             .out = result + from * hp, .highest = result + rows * hp + from, .total = result + rows * (hp + 1) + from,
             .q_dtype = q_dtype, .kv_dtype = kv_dtype, .bf16 = bf16,
         };
-        attend_part(&part);
+        if (part.n_rows <= FEW_ROWS) attend_few(&part);
+        else attend_part(&part);
     }
 #pragma omp parallel for num_threads(threads) if (rows > 64)
     for (int64_t row = 0; row < rows; row++)

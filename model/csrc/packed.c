@@ -1,28 +1,31 @@
-/* Products with weights of 4 or 8 bits that stay packed, and the way there from GGUF's blocks.
+/* Products with weights of 4, 6 or 8 bits that stay packed, and the way there from GGUF's blocks.
  *
  * A weight is d·q - m with q unsigned and d, m per group of 16 or 32 along the inner dimension. Where m is the same
- * multiple of d everywhere (Q6_K: 32, Q8_0: 128), only d is kept. Activations are rounded to int8 with a scale per 32
- * values, so that all multiplying is u8 × s8 -> s32:
+ * multiple of d everywhere (Q6_K: 32, Q8_0: 128), only d is kept. Activations are rounded to int8 with a scale per 256
+ * values (as ggml has them for its K-quants) or per 32, so that all multiplying is u8 × s8 -> s32:
  *
- *     y = Σ_groups a·(d·Σ q·x - m·Σ x)
+ *     y = Σ_blocks a·Σ_groups (d·Σ q·x - m·Σ x)
  *
- * Layout: 16 output rows side by side; for each group and each 4 inner values, 16 × 4 bytes (a byte holds two values
- * of 4 bits: those of the first half of the group's steps low, of the second half high). The block formats are those of
+ * Layout: 16 output rows side by side; for each group and each step of 4 inner values, 16 × 4 bytes. 4 bits: a byte
+ * holds a value of the first half of the group's steps low and one of the second half high. 6 bits: low halves so, and
+ * behind them for the four steps together a byte with their high two bits. The block formats are those of
  * ggml (ggml-common.h, ggml-quants.c; MIT licence), read from their description, not copied. Letters: T tokens.
  */
 #include "vectors.h"
 
 typedef uint8_t vq __attribute__((vector_size(64), aligned(1)));
 
-enum { ROWS = 16, ACT_GROUP = 32, MAX_TILE = 6 };
+enum { ROWS = 16, MAX_TILE = 6, FEW = 2 };
+enum { BYTES = 8, NIBBLES = 4, SIXES = 6 }; /* bits of a value as it lies in memory */
 
 typedef struct {
-    const uint8_t *q;     /* (n_out/16, groups, group/4 or group/8, 16, 4) */
+    const uint8_t *q;     /* (n_out/16, groups, group·bits/2) */
     const uint16_t *d;    /* (n_out/16, groups, 16) fp16 in units of `unit`, or NULL where each row has one d */
     const uint16_t *m;    /* the same, or NULL where m = offset·d */
     const float *row_d;   /* (n_out) where d is NULL */
     int64_t n_in, n_out;  /* n_in a multiple of 32, n_out of 16 */
     int32_t bits, group, offset;
+    int32_t act_group;    /* 256 or 32: activations that share a scale */
     float unit;           /* a power of two that puts the largest d or m near the top of fp16's range */
 } Packed;
 
@@ -97,170 +100,201 @@ INLINE vi dot4(vi acc, vq w, const int8_t *x) {
 
 typedef struct {
     int8_t *x;     /* (T, n_in) */
-    float *scale;  /* (T, n_in / 32) */
-    int32_t *sums; /* (T, n_in / 16) */
+    float *scale;  /* (T, n_in / act_group) */
+    float *sums;   /* (T, n_in / group): sums of x, where the weight has minima */
+    int32_t *start; /* (T, n_in / group): -offset · sums of x, where it has an offset */
 } Activations;
 
-INLINE void quantize_row(const void *x, size_t at, int64_t n_given, int64_t n_in, int dtype, int8_t *q, float *scale,
-                         int32_t *sums) {
-    for (int64_t g = 0; g < n_in / ACT_GROUP; g++) {
-        vf a = {0}, b = {0};
-        if ((g + 1) * ACT_GROUP <= n_given) {
-            a = load(x, at + g * ACT_GROUP, dtype);
-            b = load(x, at + g * ACT_GROUP + V, dtype);
-        } else
-            for (int i = 0; i < ACT_GROUP && g * ACT_GROUP + i < n_given; i++) {
-                float v = get(x, at + g * ACT_GROUP + i, dtype);
-                if (i < V) a[i] = v;
-                else b[i - V] = v;
-            }
-        vf absa = (vf)((vi)a & 0x7FFFFFFF), absb = (vf)((vi)b & 0x7FFFFFFF);
-        vf high = choose(absa > absb, absa, absb);
-        float most = 0;
-        for (int i = 0; i < V; i++)
-            if (high[i] > most) most = high[i];
-        float s = most / 127.f, inverse = most > 0 ? 127.f / most : 0;
-        scale[g] = s;
-        /* adding 1.5·2^23 rounds to nearest even and leaves the integer in the low bits */
-        vi ia = (vi)(a * inverse + 12582912.f) - 0x4B400000, ib = (vi)(b * inverse + 12582912.f) - 0x4B400000;
-        *(vb *)(q + g * ACT_GROUP) = __builtin_convertvector(ia, vb);
-        *(vb *)(q + g * ACT_GROUP + V) = __builtin_convertvector(ib, vb);
-        int32_t sa = 0, sb = 0;
-        for (int i = 0; i < V; i++) {
-            sa += ia[i];
-            sb += ib[i];
+/* 16 values of a row of n_given, zeros behind them. */
+INLINE vf load_given(const void *x, size_t at, int64_t i, int64_t n_given, int dtype) {
+    if (i + V <= n_given) return load(x, at + i, dtype);
+    vf v = {0};
+    for (int j = 0; i + j < n_given; j++) v[j] = get(x, at + i + j, dtype);
+    return v;
+}
+
+/* Round one row. */
+INLINE void quantize_row(const void *x, size_t at, int64_t n_given, int dtype, const Packed *p, Activations to) {
+    int64_t act = p->act_group;
+    for (int64_t from = 0; from < p->n_in; from += act) {
+        vf high = {0}, poison = {0};
+        for (int64_t i = from; i < from + act; i += V) {
+            vf v = load_given(x, at, i, n_given, dtype), size = (vf)((vi)v & 0x7FFFFFFF);
+            high = choose(size > high, size, high);
+            poison += v - v;
         }
-        sums[2 * g] = sa;
-        sums[2 * g + 1] = sb;
+        float most = largest(high), inverse = most > 0 ? 127.f / most : 0;
+        to.scale[from / act] = most / 127.f + sum(poison); /* NaN or an infinity makes all of them NaN */
+        for (int64_t i = from; i < from + act; i += p->group) {
+            int32_t xs = 0;
+            for (int64_t k = i; k < i + p->group; k += V) {
+                /* adding 1.5·2^23 rounds to nearest even and leaves the integer in the low bits */
+                vi q = (vi)(load_given(x, at, k, n_given, dtype) * inverse + 12582912.f) - 0x4B400000;
+                *(vb *)(to.x + k) = narrow8(q);
+                xs += total(q);
+            }
+            if (p->m) to.sums[i / p->group] = (float)xs;
+            else to.start[i / p->group] = -p->offset * xs;
+        }
     }
 }
 
 /* ---- the product ------------------------------------------------------------------------------------------------- */
 
-/* Two blocks of 16 rows, a few tokens, all of the inner dimension. w0, w1: bytes (groups, group/4, 16, 4). */
-INLINE void tile(const Packed *p, const uint8_t *w0, const uint8_t *w1, int64_t block, int two, const Activations *acts, int64_t t0,
-                 int tokens, vf out[MAX_TILE][2], const int group) {
-    int64_t groups = p->n_in / group, act_groups = p->n_in / ACT_GROUP, sums = p->n_in / 16;
-    const int steps = group / 4;
-    int64_t per_block = groups * ROWS;
-    const uint16_t *d0 = p->d ? p->d + block * per_block : 0, *d1 = d0 ? d0 + (two ? per_block : 0) : 0;
-    const uint16_t *m0 = p->m ? p->m + block * per_block : 0, *m1 = m0 ? m0 + (two ? per_block : 0) : 0;
-    for (int t = 0; t < tokens; t++) out[t][0] = out[t][1] = splat(0);
-    for (int64_t g = 0; g < groups; g++) {
-        vi acc[MAX_TILE][2];
-        const int8_t *x = acts->x + t0 * p->n_in + g * group;
-        int64_t act = g * group / ACT_GROUP;
-        for (int t = 0; t < tokens; t++) {
-            const int32_t *s = acts->sums + (t0 + t) * sums + g * group / 16;
-            int32_t start = -p->offset * (group == 16 ? s[0] : s[0] + s[1]);
-            acc[t][0] = acc[t][1] = (vi){0} + start;
+/* The bytes of a group's steps, from the form in which they lie in memory. */
+INLINE void unpack(const uint8_t *w, vq *steps, const int group, const int form) {
+    if (form == BYTES)
+        for (int k = 0; k < group / 4; k++) steps[k] = *(const vq *)(w + k * 64);
+    else {
+        const int half = group / 8;
+        for (int k = 0; k < half; k++) {
+            vq v = *(const vq *)(w + k * 64);
+            steps[k] = v & 15;
+            steps[half + k] = v >> 4;
         }
-        for (int k = 0; k < steps; k++) {
-            vq a = *(const vq *)(w0 + (g * steps + k) * 64), b = *(const vq *)(w1 + (g * steps + k) * 64);
-            for (int t = 0; t < tokens; t++) {
-                const int8_t *xt = x + t * p->n_in + 4 * k;
-                acc[t][0] = dot4(acc[t][0], a, xt);
-                acc[t][1] = dot4(acc[t][1], b, xt);
-            }
+        if (form == SIXES) { /* group is 16: four steps */
+            vq high = *(const vq *)(w + half * 64);
+            for (int k = 0; k < 4; k++) steps[k] |= (high >> (2 * k) & 3) << 4;
         }
-        if (!d0) {
-            for (int t = 0; t < tokens; t++) {
-                float s = acts->scale[(t0 + t) * act_groups + act];
-                out[t][0] += __builtin_convertvector(acc[t][0], vf) * s;
-                out[t][1] += __builtin_convertvector(acc[t][1], vf) * s;
-            }
-            continue;
-        }
-        vf da = half_vector(d0 + g * ROWS), db = half_vector(d1 + g * ROWS);
-        if (m0) {
-            vf ma = half_vector(m0 + g * ROWS), mb = half_vector(m1 + g * ROWS);
-            for (int t = 0; t < tokens; t++) {
-                const int32_t *s = acts->sums + (t0 + t) * sums + g * group / 16;
-                float total = (float)(group == 16 ? s[0] : s[0] + s[1]), a = acts->scale[(t0 + t) * act_groups + act];
-                out[t][0] += (__builtin_convertvector(acc[t][0], vf) * da - ma * total) * a;
-                out[t][1] += (__builtin_convertvector(acc[t][1], vf) * db - mb * total) * a;
-            }
-        } else
-            for (int t = 0; t < tokens; t++) {
-                float a = acts->scale[(t0 + t) * act_groups + act];
-                out[t][0] += __builtin_convertvector(acc[t][0], vf) * (da * a);
-                out[t][1] += __builtin_convertvector(acc[t][1], vf) * (db * a);
-            }
-    }
-    vf da = d0 ? splat(p->unit) : load(p->row_d, block * ROWS, 0), db = d0 ? da : load(p->row_d, (block + two) * ROWS, 0);
-    for (int t = 0; t < tokens; t++) {
-        out[t][0] *= da;
-        out[t][1] *= db;
     }
 }
 
-/* 4 bits: a byte's low half belongs to step k of its group, the high half to step k + group/8. */
-static void unpack_nibbles(const uint8_t *from, uint8_t *to, int64_t groups, int group) {
-    int half = group / 8;
-    for (int64_t g = 0; g < groups; g++)
-        for (int k = 0; k < half; k++) {
-            vq v = *(const vq *)(from + (g * half + k) * 64);
-            *(vq *)(to + (g * 2 * half + k) * 64) = v & 15;
-            *(vq *)(to + (g * 2 * half + half + k) * 64) = v >> 4;
+/* One or two blocks of 16 rows, a few tokens, all of the inner dimension. Where there is one block, its weights are read
+ * from memory in one stream, and fetched ahead. */
+INLINE void tile(const Packed *p, const uint8_t *const w[2], const int64_t block[2], const int blocks, const Activations *acts,
+                 int64_t t0, int tokens, vf out[MAX_TILE][2], const int act_group, const int group, const int form) {
+    enum { AHEAD_BYTES = 2048 };
+    const int per_act = act_group / group;
+    const int64_t bytes = group * form * 2;
+    int64_t groups = p->n_in / group, act_groups = p->n_in / act_group, per_block = groups * ROWS;
+    const uint16_t *d[2], *m[2];
+    for (int b = 0; b < blocks; b++) {
+        d[b] = p->d ? p->d + block[b] * per_block : 0;
+        m[b] = p->m ? p->m + block[b] * per_block : 0;
+    }
+    for (int t = 0; t < tokens; t++)
+        for (int b = 0; b < blocks; b++) out[t][b] = splat(0);
+    for (int64_t act = 0; act < act_groups; act++) {
+        vf part[MAX_TILE][2] = {0};
+        for (int s = 0; s < per_act; s++) {
+            int64_t g = act * per_act + s;
+            const int8_t *x = acts->x + t0 * p->n_in + g * group;
+            vi acc[MAX_TILE][2];
+            for (int t = 0; t < tokens; t++)
+                for (int b = 0; b < blocks; b++) acc[t][b] = (vi){0} + (p->m ? 0 : acts->start[(t0 + t) * groups + g]);
+            if (form == BYTES)
+                for (int k = 0; k < group / 4; k++)
+                    for (int b = 0; b < blocks; b++) {
+                        vq step = *(const vq *)(w[b] + g * bytes + k * 64);
+                        for (int t = 0; t < tokens; t++) acc[t][b] = dot4(acc[t][b], step, x + t * p->n_in + 4 * k);
+                    }
+            else
+                for (int b = 0; b < blocks; b++) {
+                    vq steps[8];
+                    unpack(w[b] + g * bytes, steps, group, form);
+                    for (int k = 0; k < group / 4; k++)
+                        for (int t = 0; t < tokens; t++) acc[t][b] = dot4(acc[t][b], steps[k], x + t * p->n_in + 4 * k);
+                }
+            if (blocks == 1)
+                for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(w[0] + g * bytes + line + AHEAD_BYTES);
+            for (int b = 0; b < blocks; b++) {
+                vf scale = p->d ? half_vector(d[b] + g * ROWS) : splat(1);
+                for (int t = 0; t < tokens; t++) {
+                    vf sum = __builtin_convertvector(acc[t][b], vf);
+                    part[t][b] += p->d ? sum * scale : sum;
+                }
+                if (p->m) {
+                    vf min = half_vector(m[b] + g * ROWS);
+                    for (int t = 0; t < tokens; t++) part[t][b] -= min * acts->sums[(t0 + t) * groups + g];
+                }
+            }
         }
+        for (int t = 0; t < tokens; t++)
+            for (int b = 0; b < blocks; b++) out[t][b] += part[t][b] * acts->scale[(t0 + t) * act_groups + act];
+    }
+    for (int b = 0; b < blocks; b++) {
+        vf last = p->d ? splat(p->unit) : load(p->row_d, block[b] * ROWS, 0);
+        for (int t = 0; t < tokens; t++) out[t][b] *= last;
+    }
+}
+
+/* The kernel for a weight's form; `few` tokens unpack as they go, more find bytes that were unpacked ahead. */
+INLINE void tile_of(const Packed *p, const uint8_t *const w[2], const int64_t block[2], const Activations *acts, int64_t t0, int tokens,
+                    vf out[MAX_TILE][2], int few) {
+#define TILE(blocks, act, group, form) tile(p, w, block, blocks, acts, t0, tokens, out, act, group, form)
+    if (!few) {
+        if (p->group == 16) TILE(2, 256, 16, BYTES);
+        else if (p->act_group == 256) TILE(2, 256, 32, BYTES);
+        else TILE(2, 32, 32, BYTES);
+    } else if (p->bits == SIXES) TILE(1, 256, 16, SIXES);
+    else if (p->bits == NIBBLES && p->act_group == 256) TILE(1, 256, 32, NIBBLES);
+    else if (p->bits == NIBBLES) TILE(1, 32, 32, NIBBLES);
+    else if (p->act_group == 256) TILE(1, 256, 32, BYTES);
+    else TILE(1, 32, 32, BYTES);
+#undef TILE
 }
 
 /* y (T, n_rows of it) = x (T, n_given) · weightᵀ + bias; x and y of dtype, bias fp32 or NULL. n_given <= n_in, n_rows <= n_out. */
 EXPORT int ll_packed_linear(const void *x, int64_t n_given, const Packed *p, const float *bias, void *y, int64_t n_rows, int64_t T,
                             int dtype, int threads) {
     int64_t n_in = p->n_in, blocks = p->n_out / ROWS, block_bytes = n_in * ROWS * p->bits / 8;
-    Activations acts;
-    char *memory = malloc((size_t)T * (n_in + n_in / ACT_GROUP * 4 + n_in / 16 * 4) + 64);
+    int64_t act_groups = n_in / p->act_group, groups = n_in / p->group;
+    char *memory = malloc((size_t)T * (n_in + act_groups * 4 + groups * 8) + 64);
     if (!memory) return 1;
-    acts.scale = (float *)memory;
-    acts.sums = (int32_t *)(acts.scale + T * (n_in / ACT_GROUP));
-    acts.x = (int8_t *)(acts.sums + T * (n_in / 16));
+    Activations acts = {.scale = (float *)memory};
+    acts.sums = acts.scale + T * act_groups;
+    acts.start = (int32_t *)(acts.sums + T * groups);
+    acts.x = (int8_t *)(acts.start + T * groups);
+    int few = T <= FEW; /* unpacking ahead pays from three tokens on */
+    int unpacks = p->bits != BYTES && !few;
     int failed = 0;
 #pragma omp parallel num_threads(threads)
     {
-        uint8_t *scratch = p->bits == 4 ? aligned_alloc(64, (size_t)n_in * 2 * ROWS) : 0;
-        if (p->bits == 4 && !scratch) failed = 1;
+        uint8_t *scratch = unpacks ? aligned_alloc(64, (size_t)n_in * 2 * ROWS) : 0;
+        if (unpacks && !scratch) failed = 1;
 #pragma omp for schedule(static)
-        for (int64_t t = 0; t < T; t++)
-            quantize_row(x, (size_t)t * n_given, n_given, n_in, dtype, acts.x + t * n_in, acts.scale + t * (n_in / ACT_GROUP),
-                         acts.sums + t * (n_in / 16));
+        for (int64_t t = 0; t < T; t++) {
+            Activations row = {acts.x + t * n_in, acts.scale + t * act_groups, acts.sums + t * groups, acts.start + t * groups};
+            quantize_row(x, (size_t)t * n_given, n_given, dtype, p, row);
+        }
 #pragma omp for schedule(static)
-        for (int64_t block = 0; block < blocks; block += 2) {
+        for (int64_t first = 0; first < blocks; first += few ? 1 : 2) {
             if (failed) continue;
-            int two = block + 1 < blocks;
-            const uint8_t *w0 = p->q + block * block_bytes, *w1 = w0 + (two ? block_bytes : 0);
-            if (p->bits == 4) {
-                int64_t groups = n_in / p->group;
-                unpack_nibbles(w0, scratch, groups, p->group);
-                if (two) unpack_nibbles(w1, scratch + n_in * ROWS, groups, p->group);
-                w0 = scratch;
-                w1 = scratch + (two ? n_in * ROWS : 0);
+            int n_blocks = !few && first + 1 < blocks ? 2 : 1;
+            const int64_t block[2] = {first, first + n_blocks - 1}; /* an odd last one is done twice */
+            const uint8_t *w[2] = {p->q + block[0] * block_bytes, p->q + block[1] * block_bytes};
+            if (unpacks) {
+                for (int b = 0; b < n_blocks; b++)
+                    for (int64_t g = 0; g < groups; g++) {
+                        vq *to = (vq *)(scratch + b * n_in * ROWS + g * p->group * ROWS);
+                        const uint8_t *from = w[b] + g * p->group * p->bits * 2;
+                        if (p->bits == SIXES) unpack(from, to, 16, SIXES);
+                        else unpack(from, to, 32, NIBBLES);
+                    }
+                w[0] = scratch;
+                w[1] = scratch + (n_blocks - 1) * n_in * ROWS;
             }
             for (int64_t t0 = 0; t0 < T; t0 += MAX_TILE) {
                 int tokens = T - t0 < MAX_TILE ? (int)(T - t0) : MAX_TILE;
                 vf out[MAX_TILE][2];
-#define TILE(n) \
-    if (p->group == 16) tile(p, w0, w1, block, two, &acts, t0, n, out, 16); \
-    else tile(p, w0, w1, block, two, &acts, t0, n, out, 32);
                 switch (tokens) {
-                case 6: TILE(6) break;
-                case 5: TILE(5) break;
-                case 4: TILE(4) break;
-                case 3: TILE(3) break;
-                case 2: TILE(2) break;
-                default: TILE(1) break;
+                case 6: tile_of(p, w, block, &acts, t0, 6, out, 0); break;
+                case 5: tile_of(p, w, block, &acts, t0, 5, out, 0); break;
+                case 4: tile_of(p, w, block, &acts, t0, 4, out, 0); break;
+                case 3: tile_of(p, w, block, &acts, t0, 3, out, 0); break;
+                case 2: tile_of(p, w, block, &acts, t0, 2, out, few); break;
+                default: tile_of(p, w, block, &acts, t0, 1, out, few); break;
                 }
-#undef TILE
-                for (int half = 0; half <= two; half++) {
-                    int64_t o = (block + half) * ROWS;
+                for (int b = 0; b < n_blocks; b++) {
+                    int64_t o = block[b] * ROWS;
                     for (int t = 0; t < tokens; t++) {
                         if (o + ROWS <= n_rows) {
-                            vf value = out[t][half];
+                            vf value = out[t][b];
                             if (bias) value += load(bias, o, 0);
                             store(y, (size_t)(t0 + t) * n_rows + o, value, dtype);
                         } else
                             for (int i = 0; o + i < n_rows; i++)
-                                put(y, (size_t)(t0 + t) * n_rows + o + i, out[t][half][i] + (bias ? bias[o + i] : 0), dtype);
+                                put(y, (size_t)(t0 + t) * n_rows + o + i, out[t][b][i] + (bias ? bias[o + i] : 0), dtype);
                     }
                 }
             }
@@ -369,11 +403,15 @@ EXPORT void ll_gguf_rows(int type, const uint8_t *raw, int64_t n_rows, int64_t n
 INLINE void place(const uint8_t *q, uint8_t *to, int lane, int group, int bits) {
     int half = group / 8;
     for (int i = 0; i < group; i++) {
-        int step = i / 4;
-        if (bits == 8) to[step * 64 + lane * 4 + i % 4] = q[i];
+        int step = i / 4, at = lane * 4 + i % 4;
+        if (bits == BYTES) to[step * 64 + at] = q[i];
         else {
-            uint8_t *byte = to + step % half * 64 + lane * 4 + i % 4;
-            *byte = step < half ? q[i] : *byte | q[i] << 4;
+            uint8_t *byte = to + step % half * 64 + at, low = q[i] & 15;
+            *byte = step < half ? low : *byte | low << 4;
+            if (bits == SIXES) {
+                uint8_t *high = to + half * 64 + at;
+                *high = (step ? *high : 0) | q[i] >> 4 << (2 * step);
+            }
         }
     }
 }

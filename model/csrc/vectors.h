@@ -27,6 +27,7 @@ typedef float vf __attribute__((vector_size(64), aligned(4)));
 typedef int32_t vi __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t vu __attribute__((vector_size(64), aligned(4)));
 typedef uint16_t vh __attribute__((vector_size(32), aligned(2)));
+typedef int16_t vs __attribute__((vector_size(32), aligned(2)));
 typedef int8_t vb __attribute__((vector_size(16), aligned(1)));
 
 INLINE float widen(uint16_t h) {
@@ -36,7 +37,7 @@ INLINE float widen(uint16_t h) {
 
 INLINE uint16_t narrow(float f) { /* round to nearest even */
     union { float f; uint32_t u; } c = {f};
-    return (uint16_t)((c.u + 0x7FFF + ((c.u >> 16) & 1)) >> 16);
+    return f != f ? 0x7FC0 : (uint16_t)((c.u + 0x7FFF + ((c.u >> 16) & 1)) >> 16);
 }
 
 INLINE float get(const void *p, size_t i, int dtype) {
@@ -50,6 +51,8 @@ INLINE void put(void *p, size_t i, float value, int dtype) {
 
 INLINE vf splat(float x) { return x - (vf){0}; }
 
+INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+
 INLINE vf load(const void *p, size_t i, int dtype) {
     if (!dtype) return *(const vf *)((const float *)p + i);
     return (vf)(__builtin_convertvector(*(const vh *)((const uint16_t *)p + i), vu) << 16);
@@ -61,16 +64,43 @@ INLINE void store(void *p, size_t i, vf value, int dtype) {
         return;
     }
     vu bits = (vu)value;
-    *(vh *)((uint16_t *)p + i) = __builtin_convertvector((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, vh);
+    vu rounded = (vu)choose(value == value, (vf)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16), (vf)((vu){0} + 0x7FC0));
+    *(vh *)((uint16_t *)p + i) = __builtin_convertvector(rounded, vh);
 }
 
-INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
-
+/* Over all lanes. */
+#if defined(__AVX512F__)
+INLINE float sum(vf x) { return _mm512_reduce_add_ps((__m512)x); }
+INLINE float largest(vf x) { return _mm512_reduce_max_ps((__m512)x); }
+INLINE int32_t total(vi x) { return _mm512_reduce_add_epi32((__m512i)x); }
+#else
 INLINE float sum(vf x) {
-    float s = 0;
-    for (int i = 0; i < V; i++) s += x[i];
-    return s;
+    for (int half = V / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0];
 }
+
+INLINE float largest(vf x) {
+    for (int half = V / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) x[i] = x[i + half] > x[i] ? x[i + half] : x[i];
+    return x[0];
+}
+
+INLINE int32_t total(vi x) {
+    for (int half = V / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0];
+}
+#endif
+
+/* Between 8 and 32 bits; by name or in two steps, for GCC 12 goes lane by lane in one. */
+#if defined(__AVX512F__)
+INLINE vi widen8(const int8_t *p) { return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+INLINE vb narrow8(vi x) { return (vb)_mm512_cvtepi32_epi8((__m512i)x); }
+#else
+INLINE vi widen8(const int8_t *p) { return __builtin_convertvector(__builtin_convertvector(*(const vb *)p, vs), vi); }
+INLINE vb narrow8(vi x) { return __builtin_convertvector(__builtin_convertvector(x, vs), vb); }
+#endif
 
 /* 2^x. Reduction to [-1/2, 1/2] and the polynomial of Cephes' exp2f; below -126 the result is 2^-126, not 0. */
 INLINE vf exp2v(vf x) {
@@ -85,7 +115,7 @@ INLINE vf exp2v(vf x) {
     p = p * r + 2.402264791363012e-1f;
     p = p * r + 6.931472028550421e-1f;
     p = p * r + 1.f;
-    return (vf)((vi)p + ((vi)shifted << 23));
+    return p * (vf)(((vi)shifted << 23) + 0x3F800000); /* a product, so that NaN stays NaN */
 }
 
 #define LOG2E 1.44269504088896341f

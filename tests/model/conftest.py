@@ -76,6 +76,7 @@ class LlamaCppServer:
         params = xllamacpp.CommonParams()
         params.model.path, params.n_ctx, params.warmup, params.verbosity = str(path), 256, False, -1
         params.cache_ram_mib = 0
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # see `one_thread`
         self.address = tempfile.mktemp(suffix=".sock", dir=folder)
         params.hostnames = [self.address]
         self.server = xllamacpp.Server(params)
@@ -86,6 +87,11 @@ class LlamaCppServer:
 
     def prompt(self, messages: list[dict[str, str]]) -> str:
         return self._post("/apply-template", {"messages": messages})["prompt"]
+
+    def continuation(self, token_ids: list[int], n_tokens: int) -> list[int]:
+        """The likeliest token, so many times."""
+        body = {"prompt": token_ids, "n_predict": n_tokens, "temperature": 0, "return_tokens": True}
+        return self._post("/completion", body)["tokens"]
 
     def _post(self, path: str, body: dict) -> dict:
         data = json.dumps(body).encode()
