@@ -4,9 +4,10 @@
 
 The regime is one question at a time to Qwen2.5 1.5B (Q4_K_M) on a CPU, which is what a machine without a GPU gets by
 default. Both sides get the same token ids, read them from nothing and write the same number of tokens, greedy; they
-take turns within one run. llama.cpp (the `xllamacpp` wheel) runs twice: with its weights as they lie in the file and
-packed anew for the processor; one reads faster, the other writes faster, and ours is compared with the faster of the
-two each time. Its times are those that it reports itself, without the server around it.
+take turns within one run. llama.cpp (the `xllamacpp` wheel) runs twice: with its weights packed anew for the processor,
+as it does by itself, and as they lie in the file; one writes faster, the other reads faster. Ours is compared with each
+of them, and with the faster one each time, which is no single llama.cpp. Its times are those that it reports itself,
+without the server around it.
 
 Loading is timed with the file in the page cache. Memory is what the process holds more after the first load than
 before. --agreement asks eight short questions about a paragraph of the sample document and compares our greedy answers
@@ -14,11 +15,13 @@ with those of transformers in fp32 on the dequantised weights (6 GB of memory, s
 """
 
 import argparse
+import multiprocessing
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -71,45 +74,52 @@ class Ours:
 
 
 class LlamaCpp:
-    """llama.cpp's server, asked through direct calls.
-
-    It insists on listening: it is given a socket in a private folder, which is deleted as soon as it runs.
-    """
+    """llama.cpp in a process of its own, which sleeps while it is not asked: in one process the OpenMP threads of both
+    sides would count against each other, and neither would wait for work awake."""
 
     def __init__(self, path: Path, n_threads: int, context_tokens: int, *, repacked: bool) -> None:
-        import xllamacpp
-
-        params = xllamacpp.CommonParams()
-        params.model.path = str(path)
-        params.n_ctx, params.n_parallel, params.n_batch, params.n_ubatch = context_tokens, 1, 512, 512
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = n_threads
-        params.no_extra_bufts = not repacked
-        params.warmup = params.fit_params = params.ctx_shift = params.ui = False
-        params.cache_ram_mib, params.verbosity = 0, -1
-        folder = tempfile.mkdtemp(prefix="ll-", dir="/tmp")  # a socket's path has room for 108 bytes
-        params.hostnames = [f"{folder}/llama.sock"]
-        try:
-            self._server = xllamacpp.Server(params)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        # xllamacpp 2026.10 (seen 2026-11-25): a Server that is destroyed before its main loop began waits for ever; an
-        # answer proves that it runs.
-        self.run([0], 2)
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        arguments = (theirs, path, n_threads, context_tokens, repacked)
+        context.Process(target=_serve_llama_cpp, args=arguments, daemon=True).start()
 
     def run(self, ids: Sequence[int], n_written: int) -> Speed:
         """Read a prompt from nothing and write so many tokens."""
-        body = {
-            "prompt": list(ids),
-            "n_predict": n_written,
-            "temperature": 0,
-            "ignore_eos": True,
-            "cache_prompt": False,
-        }
-        done: dict[str, Any] = self._server.handle_completions(body)
-        timings = done["timings"]
+        self._pipe.send((list(ids), n_written))
+        timings = self._pipe.recv()
         if (timings["prompt_n"], timings["predicted_n"]) != (len(ids), n_written):
             raise RuntimeError(f"llama.cpp read or wrote another number of tokens than it was asked to: {timings}")
         return Speed(timings["prompt_per_second"], timings["predicted_per_second"])
+
+
+def _serve_llama_cpp(pipe: Connection, path: Path, n_threads: int, context_tokens: int, repacked: bool) -> None:
+    """Answer with llama.cpp's own timings, through direct calls of its server.
+
+    It insists on listening: it is given a socket in a private folder, which is deleted as soon as it runs.
+    """
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx, params.n_parallel, params.n_batch, params.n_ubatch = context_tokens, 1, 512, 512
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = n_threads
+    params.no_extra_bufts = not repacked
+    params.warmup = params.fit_params = params.ctx_shift = params.ui = False
+    params.cache_ram_mib, params.verbosity = 0, -1
+    folder = tempfile.mkdtemp(prefix="ll-", dir="/tmp")  # a socket's path has room for 108 bytes
+    params.hostnames = [f"{folder}/llama.sock"]
+    try:
+        server = xllamacpp.Server(params)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    while True:
+        try:
+            ids, n_written = pipe.recv()
+        except EOFError:  # nobody asks any more
+            return
+        body = {"prompt": ids, "n_predict": n_written, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+        done: dict[str, Any] = server.handle_completions(body)
+        pipe.send(done["timings"])
 
 
 def load(path: Path, repeats: int) -> tuple[Decoder, Figures]:
@@ -151,12 +161,15 @@ def speeds(ours: Ours, theirs: dict[str, LlamaCpp], prompt: Sequence[int], n_wri
         }
         for name, runs in turns.items()
     }
-    read, written = [], []
-    for our, *their in zip(*turns.values(), strict=True):
-        read.append(our.read / max(speed.read for speed in their))
-        written.append(our.written / max(speed.written for speed in their))
-    figures["prefill_ratio"] = judged(read, at_least=3)
-    figures["decode_ratio"] = judged(written, at_least=1.2)
+    pairs = list(zip(*turns.values(), strict=True))
+    for i, name in enumerate(theirs, 1):
+        figures[f"over {name}"] = {
+            "prefill_ratio": judged([turn[0].read / turn[i].read for turn in pairs], at_least=3),
+            "decode_ratio": judged([turn[0].written / turn[i].written for turn in pairs], at_least=1.2),
+        }
+    read = [our.read / max(speed.read for speed in their) for our, *their in pairs]
+    written = [our.written / max(speed.written for speed in their) for our, *their in pairs]
+    figures["over the faster each time"] = {"prefill_ratio": spread(read), "decode_ratio": spread(written)}
     return figures
 
 

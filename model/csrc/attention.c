@@ -158,7 +158,7 @@ static void attend_part(const Part *p) {
         int64_t row = p->first_row + r;
         size_t from = (size_t)(row / p->G) * p->q_stride + (p->head * p->G + row % p->G) * hd;
         for (int64_t i = 0; i < hd; i++) {
-            if (p->bf16) ((uint16_t *)rows_q)[r * hd + i] = ((const uint16_t *)p->q)[from + i];
+            if (p->bf16) ((uint16_t *)rows_q)[r * hd + i] = narrow(get(p->q, from + i, p->q_dtype));
             else ((float *)rows_q)[r * hd + i] = get(p->q, from + i, p->q_dtype);
         }
         p->highest[r] = -INFINITY;
@@ -260,7 +260,7 @@ EXPORT int ll_attend(const void *q, int64_t q_stride, const void *const *keys, c
                      int64_t n, int64_t H, int64_t K, int64_t hd, int64_t block_tokens, int q_dtype, int kv_dtype, int threads) {
     int64_t G = H / K, rows = G * L, hp = (hd + 63) / 64 * 64;
 #if defined(__AVX512BF16__)
-    int bf16 = q_dtype == 1 && kv_dtype == 1;
+    int bf16 = kv_dtype == 1; /* many rows are multiplied as the keys are kept; queries in fp32 are rounded for it */
 #else
     int bf16 = 0;
 #endif

@@ -229,8 +229,8 @@ def test_attention(
     q = random(L, heads * head_dim, dtype=q_dtype, seed=2)
     wide = rows_of(q).unflatten(1, (heads, head_dim))  # tokens lie apart, as in a fused projection
     expected = attend_ref(q.view(L, heads, head_dim), cache)
-    # bf16 throughout: weights of the softmax are rounded to bf16 too.
-    tolerance = 4e-3 if BF16 in (q_dtype, kv_dtype) else 1e-5
+    # Where keys are bf16 the kernel may round queries and weights of the softmax to it as well; measured: 4e-3.
+    tolerance = 8e-3 if kv_dtype == BF16 else 1e-5
     for queries in (q.view(L, heads, head_dim), wide):
         assert_near(native.attend(queries, cache), expected, tolerance)
 
@@ -421,13 +421,13 @@ def as_bytes(raw: np.ndarray) -> Tensor:
     return torch.from_numpy(raw).reshape(-1)
 
 
-def whole_steps(T: int, n_in: int, dtype: torch.dtype = FP32) -> Tensor:
-    """Activations that int8 holds as they are: in each 32 whole multiples of a power of two, up to 127 of them."""
+def whole_steps(T: int, n_in: int, dtype: torch.dtype = FP32, share: int = 32) -> Tensor:
+    """Activations that int8 holds as they are: in each `share` whole multiples of a power of two, up to 127 of them."""
     rng = torch.Generator().manual_seed(T)
     x = torch.randint(-127, 128, (T, n_in), generator=rng).float()
-    x[:, ::32] = 127
-    steps = 2.0 ** torch.randint(-9, -5, (T, -(-n_in // 32)), generator=rng)
-    return (x * steps.repeat_interleave(32, dim=1)[:, :n_in]).to(dtype)
+    x[:, ::share] = 127
+    steps = 2.0 ** torch.randint(-9, -5, (T, -(-n_in // share)), generator=rng)
+    return (x * steps.repeat_interleave(share, dim=1)[:, :n_in]).to(dtype)
 
 
 def exact(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -447,8 +447,9 @@ def test_rows_of_a_gguf_type_are_what_the_gguf_package_makes_of_them(kind: str, 
 @pytest.mark.parametrize("kind", native.GGUF_PACKABLE)
 def test_products_with_packed_gguf_weights(kind: str, T: int, dtype: torch.dtype, build: str, threads: int) -> None:
     for n_out, n_in in sizes(kind):
-        raw, x, bias = raw_weight(kind, n_out, n_in), whole_steps(T, n_in, dtype), random(n_out, seed=2)
+        raw, bias = raw_weight(kind, n_out, n_in), random(n_out, seed=2)
         packed = native.pack_gguf(kind, as_bytes(raw), n_out, n_in)
+        x = whole_steps(T, n_in, dtype, packed.act_group)
         weight = dequantize(kind, raw)
         for given in (None, bias):
             y = native.packed_linear(x, packed, given)
@@ -457,7 +458,7 @@ def test_products_with_packed_gguf_weights(kind: str, T: int, dtype: torch.dtype
 
 
 @pytest.mark.parametrize(
-    ("kind", "bits"), [("Q4_0", 4.5), ("Q4_1", 5), ("Q8_0", 8.5), ("Q4_K", 5), ("Q5_K", 9), ("Q6_K", 9)]
+    ("kind", "bits"), [("Q4_0", 4.5), ("Q4_1", 5), ("Q8_0", 8.5), ("Q4_K", 5), ("Q5_K", 9), ("Q6_K", 7)]
 )
 def test_bytes_of_packed_weights(kind: str, bits: float) -> None:
     packed = native.pack_gguf(kind, as_bytes(raw_weight(kind, 32, 512)), 32, 512)
@@ -477,9 +478,10 @@ def test_packed_weights_of_any_size(kind: str, largest: float, build: str) -> No
     blocks[:, ends] = (scales * (largest / np.abs(scales).max())).astype(np.float16).view(np.uint8)
     blocks[3, ends] = 0
     raw = blocks.reshape(n_out, -1)
-    weight, x = dequantize(kind, raw), whole_steps(3, n_in)
+    weight, packed = dequantize(kind, raw), native.pack_gguf(kind, as_bytes(raw), n_out, n_in)
     assert weight.isfinite().all()
-    y = native.packed_linear(x, native.pack_gguf(kind, as_bytes(raw), n_out, n_in), None)
+    x = whole_steps(3, n_in, share=packed.act_group)
+    y = native.packed_linear(x, packed, None)
     assert relative_error(y.double(), exact(x, weight)) <= 2e-3
 
 
@@ -502,9 +504,23 @@ def test_products_of_extreme_activations(kind: str, dtype: torch.dtype, build: s
     packed = native.pack_gguf(kind, as_bytes(weight), 20, 256)
     assert (native.packed_linear(torch.zeros(2, 256, dtype=dtype), packed, None) == 0).all()
     for size in (2.0**-90, 2.0**90):
-        x = size * whole_steps(2, 256, dtype)
+        x = size * whole_steps(2, 256, dtype, packed.act_group)
         y, expected = native.packed_linear(x, packed, None).double(), exact(x, dequantize(kind, weight))
         assert (y - expected).norm() / expected.norm() <= 5e-3
+
+
+@pytest.mark.parametrize(("kind", "share"), [("Q4_0", 32), ("Q8_0", 32), ("Q4_K", 256), ("Q6_K", 256)])
+def test_activations_share_a_scale_as_ggml_has_them(kind: str, share: int, build: str) -> None:
+    """A large one costs its neighbours their last bits, and nobody else."""
+    raw, x = raw_weight(kind, 32, 512), random(3, 512, seed=1)
+    packed, weight = native.pack_gguf(kind, as_bytes(raw), 32, 512), dequantize(kind, raw)
+    assert packed.act_group == share
+    lone = torch.where(torch.arange(512) < share, 0, x)  # nothing among those that the large one is next to
+    large = lone.clone()
+    large[:, 0] = 1e3
+    assert relative_error(native.packed_linear(lone, packed, None), F.linear(lone, weight)) <= 0.012
+    added = native.packed_linear(large, packed, None) - native.packed_linear(lone, packed, None)
+    torch.testing.assert_close(added, 1e3 * weight[:, 0].expand(3, -1), rtol=2e-3, atol=1e-2)
 
 
 @both_dtypes
