@@ -74,8 +74,10 @@ class Ours:
 
 
 class LlamaCpp:
-    """llama.cpp in a process of its own, which sleeps while it is not asked: in one process the OpenMP threads of both
-    sides would count against each other, and neither would wait for work awake."""
+    """llama.cpp in a process of its own, which sleeps while it is not asked.
+
+    In one process the OpenMP threads of both sides count together, more than there are cores, and wait for work asleep.
+    """
 
     def __init__(self, path: Path, n_threads: int, context_tokens: int, *, repacked: bool) -> None:
         context = multiprocessing.get_context("spawn")

@@ -1,7 +1,8 @@
 """Weights from a GGUF file: their names there, and quantised matrices that stay quantised.
 
-Where the native kernels run, matrices of the types in `native.GGUF_PACKABLE` are packed as they are, bit for bit; all
-others, and all of them elsewhere, are made dense in the decoder's dtype. Names and layouts: llama.cpp's
+Where the native kernels run, matrices of the types in `native.GGUF_PACKABLE` are packed: the same small integers, with
+scales of K-quants multiplied out in fp16. All others, and all of them elsewhere, are made dense in the decoder's dtype.
+Names and layouts: llama.cpp's
 gguf-py/gguf/tensor_mapping.py and convert_hf_to_gguf.py (Jamba, Mamba: A is stored as -exp(A_log), the convolution
 without its middle dimension; Llama: query and key rows are interleaved for llama.cpp's rotation).
 """
@@ -89,7 +90,7 @@ class GGUFWeights:
             values = torch.log(-values)
         if self._interleaved(name):
             values = self._straighten(values[:, None], name)[:, 0]
-        return values.to(self._device, dtype or self._dtype)
+        return values.to(self._device, dtype or self._dtype, copy=True)  # not a view of the mapped file
 
     def linears(self, names: Sequence[str], biases: Sequence[str] = ()) -> tuple[Linear, ...]:
         """See `weights.Weights`; packed ones are fused where they are of one type."""
@@ -164,7 +165,7 @@ class GGUFWeights:
         values = self._numbers(tensor, raw)
         if self._interleaved(name):
             values = self._straighten(values, name)
-        return values.to(self._device, self._dtype)
+        return values.to(self._device, self._dtype, copy=True)
 
     # llama.cpp rotates neighbouring pairs in models of its `llama` architecture, so their converter interleaves the
     # two halves of each query and key head; we rotate halves, and put the rows back.

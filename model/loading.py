@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -71,6 +72,8 @@ def load_model(
     dtype = dtype or (torch.float32 if is_gguf and place.type == "cpu" else torch.bfloat16)
     if dtype not in (torch.float32, torch.bfloat16):
         raise ModelError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype} (Jamba overflows fp16)")
+    if quantize not in (None, *get_args(Quantization)):
+        raise ModelError(f"quantize must be one of {', '.join(get_args(Quantization))}, got {quantize!r}")
     if quantize is not None and is_gguf:
         raise ModelError(f"{path}: a GGUF file is quantised as it comes; load it without quantize={quantize!r}")
     if quantize == "w8a8" and (place.type != "cpu" or not native.is_available()):

@@ -89,6 +89,8 @@ _SPELLINGS = (
 )
 """Other spellings of the same name: (in the file, here)."""
 _UNUSED = re.compile(r"rotary_emb\.inv_freq$")
+_ROWS = 1024
+"""Rows that are brought into their final form at a time: rounding makes copies in fp32."""
 _SMALL = ("x_proj", "dt_proj")
 """Products that stay as they are under int8: a twentieth of the weights, and dt, B and C are sensitive."""
 
@@ -192,19 +194,22 @@ class SafetensorsWeights:
     def _linear(self, parts: list[Tensor], bias: Tensor | None, quantized: bool, *, keep_rows: bool = False) -> Linear:
         n_out = sum(part.shape[0] for part in parts)
         n_in = parts[0].shape[1]
+        weight = torch.empty(n_out, n_in, dtype=torch.int8 if quantized else self._dtype, device=self._device)
+        scale = torch.empty(n_out if quantized else 0, dtype=torch.float32, device=self._device)
+        row = 0
+        while parts:  # each part's mapping goes as soon as it is copied
+            for some in torch.split(parts.pop(0), _ROWS):
+                rows = slice(row, row + some.shape[0])
+                if quantized:
+                    weight[rows], scale[rows] = quantize_rows(some)
+                else:
+                    weight[rows] = some
+                row = rows.stop
         if not quantized:
-            weight = torch.empty(n_out, n_in, dtype=self._dtype, device=self._device)
-            row = 0
-            while parts:  # each part's mapping goes as soon as it is copied
-                part = parts.pop(0)
-                weight[row : row + part.shape[0]] = part
-                row += part.shape[0]
             return DenseLinear(weight, bias)
-        rounded, scales = zip(*(quantize_rows(part) for part in parts), strict=True)
-        weight, scale = torch.cat(rounded), torch.cat(scales)
         if self._quantize == "w8a8" and not keep_rows:
             return PackedLinear(native.pack_int8(weight, scale), None if bias is None else bias.float())
-        return Int8Linear(weight.to(self._device), scale.to(self._device), bias)
+        return Int8Linear(weight, scale, bias)
 
     def _read(self, name: str) -> Tensor:
         """The tensor as it lies in the file, mapped."""

@@ -25,8 +25,8 @@ def make_citation(**changes) -> Citation:
 def make_answer(**changes) -> Answer:
     receipt = Receipt(
         pages_total=120, pages_read=2, pages_searched=118, pages_ocr=3, pages_unread=2, pages_dropped=0,
-        tokens_document=43_946, tokens_budget=3_857, tokens_prompt=512, tokens_reused=100, passages=12,
-        seconds={"search": 0.12, "total": 4.25}, warnings=("report.pdf: 2 pages <unread>",),
+        tokens_document=43_946, tokens_budget=3_857, tokens_prompt=512, tokens_reused=100, seconds_saved=1.5,
+        passages=12, seconds={"search": 0.12, "total": 4.25}, warnings=("report.pdf: 2 pages <unread>",),
     )  # fmt: skip
     values = {
         "question": "q", "answer": "Seven wells.", "found": True, "route": Route("retrieval", "it has 43,946 tokens"),
@@ -142,7 +142,7 @@ def test_the_line_above_a_page_tells_when_nothing_is_marked():
 def test_the_receipt_says_what_was_read():
     html = view.receipt_html(make_answer())
     assert "2 of 120 pages, 118 searched, 3 by OCR, 0 dropped, 2 without readable text" in html
-    assert "512 given to the model, 100 of them from before; the documents have 43,946" in html
+    assert "512 given to the model, 100 of them from a reading, which saved 1.5 s; the documents have 43,946" in html
     assert "4.2 (search 0.1)" in html
     assert "2 pages &lt;unread&gt;" in html
 
