@@ -140,19 +140,19 @@ class ChatLongleaf(BaseChatModel):
         from .decoder_engine import DecoderEngine
         from .readings import ReadingStore
 
-        spec, begun = self._spec(), time.monotonic()
+        begun = time.monotonic()
         store = None
         if self.readings_dir is not None:
             store = ReadingStore(self.readings_dir, budget_bytes=self.readings_budget_bytes)
         engine = DecoderEngine.load(
             self._path(),
+            self._chat_template(),
             name=self.model_name,
             context_tokens=self.context_tokens,
             device=self.device,
             dtype=None if self.dtype is None else getattr(torch, self.dtype),
             quantize=self.quantize,
             n_threads=self.n_threads,
-            default_system=spec.default_system if spec else "",
             store=store,
         )
         logger.info("loaded %s in %.1f s", self.model_name, time.monotonic() - begun)
@@ -217,7 +217,8 @@ class ChatLongleaf(BaseChatModel):
         if self._template is None:
             from .decoder_engine import load_chat_template
 
-            self._template = load_chat_template(self._path())
+            spec = self._spec()
+            self._template = load_chat_template(self._path(), spec.default_system if spec else "")
         return self._template
 
     def get_num_tokens(self, text: str) -> int:

@@ -237,6 +237,55 @@ class Decoder:
                 return
             logits = self.decode(token, state)
 
+    def generate_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        states: Sequence[DecoderState],
+        *,
+        max_tokens: int,
+        sampling: SamplingOptions | None = None,
+        stop_tokens: Sequence[int] | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> list[list[int]]:
+        """Answer several prompts side by side: the weights are read once for a token of each.
+
+        For several questions about one document, hand in forks of its reading: they share its keys and values.
+
+            states = [reading.fork() for _ in questions]
+            answers = model.generate_batch(questions, states, max_tokens=64)
+
+        Args:
+            prompts: For each what its state has not read.
+            states: As many, each its own; they move on, and have read all but the last token of their answers.
+            max_tokens: Most tokens of each answer.
+            sampling: Greedy if not given. With a seed, the same one begins each answer.
+            stop_tokens: See `generate`.
+            should_stop: Asked before each step; True ends all answers.
+
+        Returns:
+            For each prompt its answer's tokens.
+        """
+        if len(prompts) != len(states):
+            raise ValueError(f"{len(prompts)} prompts need as many states, got {len(states)}")
+        ends = set(self.config.eos_token_ids if stop_tokens is None else stop_tokens)
+        options = sampling or SamplingOptions()
+        samplers = [Sampler(options) for _ in states]
+        # Prompts are read one by one, in chunks: a long one must not make one chunk with all the others.
+        rows = [self.prefill(ids, state, should_stop=should_stop) for ids, state in zip(prompts, states, strict=True)]
+        logits = torch.stack(rows)  # (B, vocab_size)
+        answers: list[list[int]] = [[] for _ in states]
+        running = list(range(len(states)))
+        while running and not (should_stop is not None and should_stop()):
+            for i, row in zip(list(running), logits, strict=True):
+                token = samplers[i](row, states[i].token_ids if options.repetition_penalty != 1 else ())
+                if token not in ends:
+                    answers[i].append(token)
+                if token in ends or len(answers[i]) == max_tokens:
+                    running.remove(i)
+            if running:
+                logits = self.forward_batch([answers[i][-1:] for i in running], [states[i] for i in running])
+        return answers
+
     # The loop over layers
 
     @torch.inference_mode()

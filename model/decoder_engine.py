@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 def load_chat_template(path: Path, default_system: str = "") -> ChatTemplate:
     """The chat template, with the tokenizer, of a model folder or a GGUF file.
 
+    Args:
+        path: The folder or file.
+        default_system: System message for conversations that have none.
+
     Raises:
         ModelError: It has none, or it can't be read.
     """
@@ -43,7 +47,8 @@ def load_chat_template(path: Path, default_system: str = "") -> ChatTemplate:
 class DecoderEngine:
     """A reader on our decoder; see `engine.Engine` for what it can do.
 
-        engine = DecoderEngine.load(model_path("qwen2.5-1.5b"), context_tokens=4096)
+        path = model_path("qwen2.5-1.5b")
+        engine = DecoderEngine.load(path, load_chat_template(path), name="qwen", context_tokens=4096)
         for piece in engine.stream([{"role": "user", "content": "Hello"}], max_tokens=64, sampling=SamplingOptions()):
             ...
 
@@ -78,6 +83,7 @@ class DecoderEngine:
     def load(
         cls,
         path: Path,
+        template: ChatTemplate,
         *,
         name: str,
         context_tokens: int,
@@ -85,13 +91,13 @@ class DecoderEngine:
         dtype: torch.dtype | None = None,
         quantize: Quantization | None = None,
         n_threads: int | None = None,
-        default_system: str = "",
         store: ReadingStore | None = None,
     ) -> "DecoderEngine":
-        """Load weights and tokenizer; see `load_model` and the class.
+        """Load the weights; see `load_model` and the class.
 
         Args:
             path: A model folder or a .gguf file.
+            template: From `load_chat_template` of the same path.
             name: What to call the model.
             context_tokens: Most tokens of prompt and answer together.
             device: "cpu" or "cuda".
@@ -99,12 +105,10 @@ class DecoderEngine:
             quantize: int8 weights.
             n_threads: Threads for the arithmetic, of the whole process; PyTorch's choice, the physical cores, if not
                 given. With a busy neighbour fewer are faster.
-            default_system: System message for conversations that have none.
             store: Where readings are kept.
         """
         if n_threads is not None:
             torch.set_num_threads(n_threads)
-        template = load_chat_template(path, default_system)
         decoder = load_model(path, device, dtype, quantize)
         return cls(decoder, template, name=name, context_tokens=context_tokens, store=store)
 

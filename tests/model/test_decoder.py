@@ -243,6 +243,24 @@ def test_an_error_inside_a_layer_spoils_the_state(
 
 
 @every_family
+def test_answers_side_by_side_are_those_one_by_one(models: Callable[[str], Decoder], name: str) -> None:
+    """Questions of several lengths about one reading; an answer that ends early leaves the others going."""
+    model = models(name)
+    reading, _ = read(model, prompt(30))
+    questions = [prompt(3), prompt(9)[4:], prompt(20)[13:]]
+    alone = [list(model.generate(ids, reading.fork(), max_tokens=6, stop_tokens=[])) for ids in questions]
+    end = alone[1][2]  # a stop token for all, which one of them is known to meet
+    expected = [answer[: answer.index(end)] if end in answer else answer for answer in alone]
+    states = [reading.fork() for _ in questions]
+    assert model.generate_batch(questions, states, max_tokens=6, stop_tokens=[end]) == expected
+    assert reading.n_tokens == 30
+    for ids, state, answer in zip(questions, states, expected, strict=True):
+        assert state.token_ids[30 + len(ids) :] == answer[: state.n_tokens - 30 - len(ids)]
+    with pytest.raises(ValueError, match="3 prompts need as many states, got 1"):
+        model.generate_batch(questions, states[:1], max_tokens=1)
+
+
+@every_family
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 def test_a_prompt_broken_off_in_a_layer_leaves_the_state_after_the_last_whole_chunk(
     models: Callable[[str], Decoder], name: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch

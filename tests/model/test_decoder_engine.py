@@ -7,6 +7,7 @@ import pytest
 
 from longleaf.errors import ContextOverflowError, ModelError, ModelNotInstalledError
 from longleaf.model import DecoderEngine, SamplingOptions
+from longleaf.model.decoder_engine import load_chat_template
 
 GREEDY = SamplingOptions()
 HELLO = [{"role": "user", "content": "Count from one to five."}]
@@ -14,7 +15,7 @@ LONG = [{"role": "user", "content": "The water of the river is cold. " * 200}]
 
 
 def open_engine(path, context_tokens):
-    return DecoderEngine.load(path, name="reader", context_tokens=context_tokens)
+    return DecoderEngine.load(path, load_chat_template(path), name="reader", context_tokens=context_tokens)
 
 
 @pytest.fixture(scope="module")
