@@ -140,13 +140,13 @@ class ChatLongleaf(BaseChatModel):
         from .decoder_engine import DecoderEngine
         from .readings import ReadingStore
 
-        begun = time.monotonic()
+        begun, template = time.monotonic(), self._chat_template()
         store = None
         if self.readings_dir is not None:
             store = ReadingStore(self.readings_dir, budget_bytes=self.readings_budget_bytes)
         engine = DecoderEngine.load(
             self._path(),
-            self._chat_template(),
+            template,
             name=self.model_name,
             context_tokens=self.context_tokens,
             device=self.device,
