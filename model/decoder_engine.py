@@ -17,6 +17,7 @@ from .engine import FinishReason, Message, Piece, ReadProgress, ShouldStop, Usag
 from .gguf_file import GGUFFile
 from .gguf_tokenizer import load_tokenizer, plain_ids
 from .loading import load_model
+from .machine import physical_cores
 from .reading_session import ReadingSession
 from .readings import ReadingStore
 from .safetensors_weights import Quantization
@@ -103,12 +104,12 @@ class DecoderEngine:
             device: "cpu" or "cuda".
             dtype: Of activations; chosen if not given.
             quantize: int8 weights.
-            n_threads: Threads for the arithmetic, of the whole process; PyTorch's choice, the physical cores, if not
+            n_threads: Threads for the arithmetic, of the whole process; the physical cores that it may use if not
                 given. With a busy neighbour fewer are faster.
             store: Where readings are kept.
         """
-        if n_threads is not None:
-            torch.set_num_threads(n_threads)
+        # PyTorch counts the machine's cores, also where a container may use only some of them.
+        torch.set_num_threads(n_threads or min(torch.get_num_threads(), physical_cores()))
         decoder = load_model(path, device, dtype, quantize)
         return cls(decoder, template, name=name, context_tokens=context_tokens, store=store)
 

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -251,5 +252,6 @@ def delete(path: Path) -> int:
 
 def touch(path: Path) -> None:
     """Note a use; that it can't be noted harms nobody."""
+    now = time.time_ns()  # by itself the file system's clock lags some milliseconds behind
     with suppress(OSError):
-        os.utime(path)
+        os.utime(path, ns=(now, now))

@@ -129,7 +129,7 @@ class ReadingSession:
 
     def keep(self, state: DecoderState, seconds: float, label: str = "") -> None:
         """Keep a state for later prompts; the caller must not move it on any more."""
-        self._recent = [kept for kept in self._recent if kept.state.token_ids != state.token_ids]
+        self._recent = [kept for kept in self._recent if not kept.state.read_the_same(state)]
         self._recent.append(_Kept(state, seconds))
         del self._recent[:-_MAX_IN_MEMORY]
         if self._store is not None and state.n_tokens >= _MIN_DISK_TOKENS:
@@ -140,8 +140,9 @@ class ReadingSession:
         fits = [kept for kept in self._recent if kept.state.n_tokens < len(token_ids) and kept.state.starts(token_ids)]
         best = max(fits, key=lambda kept: kept.state.n_tokens, default=None)
         if self._store is not None and len(token_ids) > _MIN_DISK_TOKENS:
-            reading = self._store.find(token_ids, self.decoder.new_state())
-            if reading is not None and (best is None or reading.state.n_tokens > best.state.n_tokens):
+            in_memory = best.state.n_tokens if best else 0
+            reading = self._store.find(token_ids, self.decoder.new_state(), longer_than=in_memory)
+            if reading is not None:
                 logger.info("going on from a reading of %d tokens (%s)", reading.state.n_tokens, reading.label)
                 return _Kept(reading.state, reading.seconds)
         if best is None:

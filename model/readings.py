@@ -135,7 +135,7 @@ class ReadingStore:
         self.min_tokens = max(min_tokens, 1)
         self.segment_tokens = segment_tokens
 
-    def find(self, token_ids: Sequence[int], empty: DecoderState) -> Reading | None:
+    def find(self, token_ids: Sequence[int], empty: DecoderState, longer_than: int = 0) -> Reading | None:
         """The longest reading that the prompt begins with and goes on from.
 
         Files that are damaged, or not this model's, are deleted with a warning, and the next shorter reading is tried.
@@ -143,6 +143,7 @@ class ReadingStore:
         Args:
             token_ids: The whole prompt.
             empty: From `Decoder.new_state` of the model that will go on; it is filled and becomes the reading's state.
+            longer_than: Tokens that the caller has read already; no shorter reading is loaded.
 
         Returns:
             A reading of at most `len(token_ids) - 1` tokens, or None; `empty` is then as it was.
@@ -153,7 +154,7 @@ class ReadingStore:
         there = list(snapshot_files(self._folder_of(empty.fingerprint)))
         digests = digests_at(seed(empty.fingerprint), ids[:-1], (n for _, n, _ in there))
         for path, n_tokens, digest in sorted(there, key=lambda file: -file[1]):
-            if digests.get(n_tokens) != digest:
+            if n_tokens <= longer_than or digests.get(n_tokens) != digest:
                 continue
             try:
                 seconds, label = load_reading(path, n_tokens, ids, empty)

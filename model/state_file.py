@@ -11,7 +11,6 @@ Files are mapped into memory: full blocks of keys and values are used where they
 
 import hashlib
 import json
-import os
 import uuid
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from longleaf.errors import DamagedStateError, StateError, StateMismatchError, StorageError
 
+from .disk import sync
 from .state import DecoderState, KVCache
 
 __all__ = ["load_state", "save_state"]
@@ -204,9 +204,9 @@ def write_tensors(
     scratch = path.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
         save_file(dict(tensors), scratch, metadata=facts)
-        _sync(scratch)
+        sync(scratch)
         scratch.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except (OSError, SafetensorError) as exc:  # a full disk comes as the latter, with the system's words in it
         raise StorageError(f"{path}: can't be written ({exc}); free some space, or choose another folder") from exc
     finally:
@@ -294,12 +294,3 @@ def _check(path: Path, name: str, tensor: Tensor | None, shape: Sequence[int], d
     if tensor is None or tensor.shape != tuple(shape) or tensor.dtype != dtype:
         there = "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
         raise StateMismatchError(f"{path}: {name} is {there}; this model's is {dtype} {tuple(shape)}")
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -63,6 +63,15 @@ def test_a_second_session_goes_on_from_the_document_on_disk(model, tmp_path):
     assert {info.label for info in store(tmp_path).list()} == {"report.pdf"}
 
 
+def test_what_is_in_memory_is_not_loaded_from_disk_again(model, tmp_path, monkeypatch):
+    session = ReadingSession(model, store(tmp_path))
+    session.read(DOCUMENT + FIRST, [250])
+    loaded = []
+    monkeypatch.setattr("longleaf.model.readings.load_reading", lambda *arguments: loaded.append(arguments))
+    assert session.read(DOCUMENT + SECOND, [250]).cached_tokens == 250
+    assert loaded == []
+
+
 def test_an_answer_that_was_kept_is_where_the_next_turn_begins(model, tmp_path):
     session = ReadingSession(model, store(tmp_path))
     read = session.read(DOCUMENT + FIRST, [250])

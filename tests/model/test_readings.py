@@ -425,7 +425,7 @@ CASES = st.lists(
 def test_find_and_branch_point_are_those_of_a_search_through_all_readings(cases: list[tuple[str, list[int]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
         patched.setattr(state_module, "block_tokens_for", lambda device: 3)
-        patched.setattr(state_file, "_sync", lambda path: None)
+        patched.setattr(state_file, "sync", lambda path: None)
         store = ReadingStore(Path(folder), min_tokens=1, segment_tokens=5)
         kept: set[tuple[int, ...]] = set()
         for action, tokens in cases:

@@ -250,7 +250,7 @@ def test_a_failed_write_or_rename_leaves_nothing(tmp_path: Path, monkeypatch: py
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for owner, name in ((state_file, "_sync"), (state_file, "save_file"), (Path, "replace")):
+    for owner, name in ((state_file, "sync"), (state_file, "save_file"), (Path, "replace")):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, fail)
             with pytest.raises(StorageError, match="No space left"):
