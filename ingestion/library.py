@@ -24,6 +24,7 @@ from longleaf.errors import DocumentNotFoundError, LongleafError, UnsupportedFil
 
 from .adding import Adding, Progress
 from .boxes import decode_boxes
+from .collections import Collections
 from .database import Database, storage_errors
 from .document import Added, Document, OutlineEntry, Page, Removed
 from .parser_process import ParserLimits, ParserProcess
@@ -90,6 +91,11 @@ class Library:
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """BEGIN IMMEDIATE … COMMIT, or ROLLBACK when the block raises; errors of SQLite become `StorageError`."""
         return self._database.transaction()
+
+    @property
+    def collections(self) -> Collections:
+        """The named sets of documents."""
+        return Collections(self)
 
     def add(
         self,

@@ -100,6 +100,80 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (document_id, tokenizer)
     );
     """,
+    # 3: what vector indexes have to catch up with, texts of LangChain's vector store, collections of documents
+    # (passages are cut anew: they get a header and a kind)
+    """
+    DELETE FROM passage_sets;
+    DELETE FROM passages;
+    DROP TRIGGER passages_added;
+    DROP TRIGGER passages_removed;
+    DROP TABLE passages_text;
+    ALTER TABLE passages ADD COLUMN header TEXT NOT NULL DEFAULT '';   -- a table's title and column names: searched
+    ALTER TABLE passages ADD COLUMN kind TEXT NOT NULL DEFAULT 'prose' CHECK (kind IN ('prose', 'table', 'footnote'));
+    CREATE VIRTUAL TABLE passages_text USING fts5(
+        text, header, section, title, content='passages', content_rowid='id',
+        tokenize='porter unicode61 remove_diacritics 2'
+    );
+    CREATE TRIGGER passages_added AFTER INSERT ON passages BEGIN
+        INSERT INTO passages_text(rowid, text, header, section, title)
+        VALUES (new.id, new.text, new.header, new.section, new.title);
+    END;
+    CREATE TRIGGER passages_removed AFTER DELETE ON passages BEGIN
+        INSERT INTO passages_text(passages_text, rowid, text, header, section, title)
+        VALUES ('delete', old.id, old.text, old.header, old.section, old.title);
+    END;
+
+    CREATE TABLE vector_changes (           -- a key whose vector came, changed or went, in that order
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        space TEXT NOT NULL,                -- vectors that are compared with each other: an embedder's name, and whose
+        key INTEGER NOT NULL                -- what the vector belongs to: a passage's id, a text's key
+    );
+    CREATE INDEX vector_changes_by_space ON vector_changes(space, seq);
+    CREATE TABLE vector_logs (              -- changes up to here are in the saved index and no longer in the log
+        space TEXT PRIMARY KEY,
+        pruned_seq INTEGER NOT NULL
+    );
+    CREATE TRIGGER embedding_added AFTER INSERT ON embeddings BEGIN
+        INSERT INTO vector_changes(space, key) VALUES (new.embedder, new.passage_id);
+    END;
+    CREATE TRIGGER embedding_changed AFTER UPDATE ON embeddings BEGIN
+        INSERT INTO vector_changes(space, key) VALUES (new.embedder, new.passage_id);
+    END;
+    CREATE TRIGGER embedding_removed AFTER DELETE ON embeddings BEGIN
+        INSERT INTO vector_changes(space, key) VALUES (old.embedder, old.passage_id);
+    END;
+
+    CREATE TABLE texts (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        collection TEXT NOT NULL,
+        id TEXT NOT NULL,
+        text TEXT NOT NULL,
+        metadata TEXT NOT NULL,             -- JSON
+        embedder TEXT NOT NULL,
+        vector BLOB NOT NULL,               -- float16, L2-normalised
+        UNIQUE (collection, embedder, id)
+    );
+    CREATE TRIGGER text_added AFTER INSERT ON texts BEGIN
+        INSERT INTO vector_changes(space, key) VALUES ('texts/' || new.collection || '/' || new.embedder, new.key);
+    END;
+    CREATE TRIGGER text_changed AFTER UPDATE ON texts BEGIN
+        INSERT INTO vector_changes(space, key) VALUES ('texts/' || new.collection || '/' || new.embedder, new.key);
+    END;
+    CREATE TRIGGER text_removed AFTER DELETE ON texts BEGIN
+        INSERT INTO vector_changes(space, key) VALUES ('texts/' || old.collection || '/' || old.embedder, old.key);
+    END;
+
+    CREATE TABLE collections (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        made_at TEXT NOT NULL
+    );
+    CREATE TABLE collection_documents (
+        collection_id INTEGER NOT NULL REFERENCES collections (id) ON DELETE CASCADE,
+        document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+        PRIMARY KEY (collection_id, document_id)
+    );
+    """,
 )
 
 

@@ -150,7 +150,7 @@ class PassageStore:
             return {}
         match = " OR ".join(f'"{word}"' for word in words)
         rows = self.library.connection().execute(
-            "SELECT passages.id AS id, bm25(passages_text, 1.0, 0.3, 0.1) AS score FROM passages_text"
+            "SELECT passages.id AS id, bm25(passages_text, 1.0, 0.6, 0.3, 0.1) AS score FROM passages_text"
             " JOIN passages ON passages.id = passages_text.rowid"
             f" WHERE passages_text MATCH ? AND document_id IN ({_marks(documents)})",
             (match, *(d.id for d in documents)),
