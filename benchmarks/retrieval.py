@@ -26,7 +26,7 @@ from pathlib import Path
 from longleaf.app.settings import load_settings
 from longleaf.app.workbench import open_answerer, open_library
 from longleaf.ingestion import Document, Library
-from longleaf.retrieval import Answer, Answerer, PassageStore, search
+from longleaf.retrieval import Answer, Answerer, PassageStore, Scope, search
 
 KS = (1, 5, 10, 20)
 SEED = 20
@@ -74,7 +74,7 @@ def page_recall(
     hits: Counter[int] = Counter()
     for question in questions:
         searched = list(documents.values()) if together else [documents[question.document]]
-        found = search(question.text, searched, answerer.store, answerer.embedder, top_k=200)
+        found = search(question.text, Scope.of(searched), answerer.store, answerer.embedder, top_k=200).hits
         gold = {(documents[question.document].id, page) for page in question.pages}
         ranked = list(dict.fromkeys((hit.stored.document_id, hit.stored.passage.page) for hit in found))
         for k in KS:

@@ -5,7 +5,8 @@ from .citations import Box, Citation, Location, boxes_of, cite, locate, locate_i
 from .embeddings import Embedder, LongleafEmbeddings
 from .passages import Passage, cut_passages
 from .route import Route, choose_route
-from .search import Hit, search
+from .scope import Scope
+from .search import Found, Hit, search
 from .sentences import Unit, split_units
 from .store import PassageStore, StoredPassage
 
@@ -15,6 +16,7 @@ __all__ = [
     "Box",
     "Citation",
     "Embedder",
+    "Found",
     "Hit",
     "Location",
     "LongleafEmbeddings",
@@ -23,6 +25,7 @@ __all__ = [
     "Reader",
     "Receipt",
     "Route",
+    "Scope",
     "Statement",
     "StoredPassage",
     "Unit",

@@ -28,6 +28,7 @@ from .prompts import (
     whole_document_messages,
 )
 from .route import Route, choose_route
+from .scope import Scope
 from .search import Hit, search
 from .sentences import split_units
 from .store import PassageStore
@@ -263,7 +264,7 @@ class Answerer:
                 self.reader.model_name if self.reader else "", route,
             )  # fmt: skip
         with clock.step("search"):
-            hits = search(question, documents, self.store, self.embedder, top_k)
+            hits = search(question, Scope.of(documents), self.store, self.embedder, top_k).hits
             ranked = rank_evidence(question, hits, self._pages_of(hits, documents), self.embedder)
         with clock.step("read"):
             reply = self._read(question, documents, chosen, ranked, progress)

@@ -4,18 +4,16 @@ On 240 XQuAD paragraphs the sum of z-scores reached recall@1 .949, reciprocal ra
 .885-.929 (measured with this embedder and BM25).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import faiss
 import numpy as np
 
-from longleaf.ingestion import Document
-
 from .embeddings import Embedder
+from .scope import Scope
 from .store import PassageStore, StoredPassage
 
-__all__ = ["Hit", "search"]
+__all__ = ["Found", "Hit", "search"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +33,40 @@ class Hit:
     lexical: float
 
 
-def search(
-    question: str, documents: Sequence[Document], store: PassageStore, embedder: Embedder | None, top_k: int = 12
-) -> list[Hit]:
-    """The `top_k` best passages of these documents, best first.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found, and how.
+
+    Attributes:
+        hits: Passages, best first.
+        method: How it was searched, for the receipt: "full text and vectors", "full text", …
+        n_passages: Passages in the scope.
+        n_embedded: Of these, the ones with a vector by this embedder.
+    """
+
+    hits: list[Hit]
+    method: str
+    n_passages: int
+    n_embedded: int
+
+
+def search(question: str, scope: Scope, store: PassageStore, embedder: Embedder | None, top_k: int = 12) -> Found:
+    """The `top_k` best passages of these documents.
 
     Args:
         question: In plain words.
-        documents: Where to look; their passages must have been cut.
+        scope: Where to look; the passages of its documents must have been cut.
         store: The passages.
         embedder: Embeds the question; None searches by full text alone.
         top_k: How many passages to return at most.
     """
-    lexical = store.full_text(question, documents)
-    dense = _dense(question, documents, store, embedder) if embedder else {}
-    n_passages = max(store.n_passages(documents), 1)
+    lexical = store.full_text(question, scope)
+    dense = _dense(question, scope, store, embedder) if embedder else {}
+    n_passages = store.n_passages(scope.documents)
+    method = "full text and vectors" if dense else "full text"
     ids = sorted(lexical.keys() | dense.keys())
     if not ids:
-        return []
+        return Found([], method, n_passages, len(dense))
     # A passage without a matching word has a BM25 of 0; one without a vector stands at the mean of the others.
     lexical_scores = np.array([lexical.get(i, 0.0) for i in ids])
     dense_scores = np.array([dense.get(i, np.nan) for i in ids])
@@ -62,15 +76,16 @@ def search(
     )
     best = np.argsort(-score, kind="stable")[:top_k]
     stored = {passage.id: passage for passage in store.get(ids[i] for i in best)}
-    return [
+    hits = [
         Hit(stored[ids[i]], float(score[i]), float(dense_scores[i]), float(lexical_scores[i]))
         for i in best
         if ids[i] in stored
     ]
+    return Found(hits, method, n_passages, len(dense))
 
 
-def _dense(question: str, documents: Sequence[Document], store: PassageStore, embedder: Embedder) -> dict[int, float]:
-    ids, vectors = store.vectors(documents, embedder.name)
+def _dense(question: str, scope: Scope, store: PassageStore, embedder: Embedder) -> dict[int, float]:
+    ids, vectors = store.vectors(scope, embedder.name)
     if not len(ids):
         return {}
     # Exact search over the vectors just read: building it takes milliseconds for thousands of passages, and an index

@@ -13,6 +13,7 @@ from longleaf.ingestion import Document, Library
 
 from .embeddings import Embedder
 from .passages import CUTTER_VERSION, Passage, cut_passages
+from .scope import Scope
 from .words import content_words
 
 __all__ = ["PassageStore", "StoredPassage"]
@@ -126,14 +127,14 @@ class PassageStore:
                 progress(begin + len(batch), len(missing))
         return len(missing)
 
-    def vectors(self, documents: Sequence[Document], embedder_name: str) -> tuple[np.ndarray, np.ndarray]:
-        """All vectors of these documents: passage ids int64 [n], vectors fp32 [n, d]; [0, 0] where there are none."""
+    def vectors(self, scope: Scope, embedder_name: str) -> tuple[np.ndarray, np.ndarray]:
+        """All vectors in the scope: passage ids int64 [n], vectors fp32 [n, d]; [0, 0] where there are none."""
         rows = (
             self.library.connection()
             .execute(
                 f"SELECT passage_id, vector FROM embeddings JOIN passages ON passages.id = passage_id"
-                f" WHERE document_id IN ({_marks(documents)}) AND embedder = ?",
-                (*(d.id for d in documents), embedder_name),
+                f" WHERE {_inside(scope)} AND embedder = ?",
+                (embedder_name,),
             )
             .fetchall()
         )
@@ -143,7 +144,7 @@ class PassageStore:
         matrix = np.frombuffer(b"".join(row["vector"] for row in rows), np.float16).reshape(len(rows), -1)
         return ids, matrix.astype(np.float32)  # [n], [n, d]
 
-    def full_text(self, question: str, documents: Sequence[Document]) -> dict[int, float]:
+    def full_text(self, question: str, scope: Scope) -> dict[int, float]:
         """BM25 score (higher is better) of every passage that holds a content word of the question, stemmed."""
         words = dict.fromkeys(content_words(question))
         if not words:
@@ -152,8 +153,8 @@ class PassageStore:
         rows = self.library.connection().execute(
             "SELECT passages.id AS id, bm25(passages_text, 1.0, 0.6, 0.3, 0.1) AS score FROM passages_text"
             " JOIN passages ON passages.id = passages_text.rowid"
-            f" WHERE passages_text MATCH ? AND document_id IN ({_marks(documents)})",
-            (match, *(d.id for d in documents)),
+            f" WHERE passages_text MATCH ? AND {_inside(scope)}",
+            (match,),
         )
         return {int(row["id"]): -float(row["score"]) for row in rows}
 
@@ -212,6 +213,16 @@ class PassageStore:
             for row in rows
         }
         return [found[i] for i in ids if i in found]
+
+
+def _inside(scope: Scope) -> str:
+    """SQL that holds for the passages of a scope; all of it numbers of our own."""
+    whole = ",".join(str(d.id) for d in scope.documents if d.id not in scope.page_ranges)
+    parts = [f"document_id IN ({whole})"]
+    parts += [
+        f"(document_id = {key} AND page BETWEEN {first} AND {last})" for key, (first, last) in scope.page_ranges.items()
+    ]
+    return f"({' OR '.join(parts)})"
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from longleaf.errors import QuestionError
 from longleaf.ingestion import Document, Library
-from longleaf.retrieval import Answer, Answerer
+from longleaf.retrieval import Answer, Answerer, Scope
 
 REPORT = """\
 Annual Report of the Harbour Board
@@ -164,7 +164,7 @@ def test_a_second_question_cuts_nothing_again(
 def test_removing_a_document_removes_its_passages_and_their_words(library: Library, report: Document) -> None:
     answerer = Answerer(library, None, None)
     answerer.prepare([report])
-    assert answerer.store.full_text("crane", [report])
+    assert answerer.store.full_text("crane", Scope.of([report]))
     library.remove(report)
     connection = library.connection()
     for table in ("passages", "passage_sets", "embeddings", "token_counts"):

@@ -8,7 +8,7 @@ import pytest
 
 from longleaf.ingestion import Document, Library
 from longleaf.model import is_installed
-from longleaf.retrieval import LongleafEmbeddings, PassageStore, search
+from longleaf.retrieval import LongleafEmbeddings, PassageStore, Scope, search
 
 PAGES = [
     "The harbour froze in February. Ships waited outside for nine days until tugs broke a channel.",
@@ -46,7 +46,7 @@ def store(library: Library, document: Document) -> PassageStore:
 
 
 def pages_found(question: str, document: Document, store: PassageStore, embedder: object = None) -> list[int]:
-    return [hit.stored.passage.page for hit in search(question, [document], store, embedder)]  # type: ignore[arg-type]
+    return [hit.stored.passage.page for hit in search(question, Scope.of([document]), store, embedder).hits]  # type: ignore[arg-type]
 
 
 def test_full_text_finds_a_number_as_written_and_words_by_their_stem(document: Document, store: PassageStore) -> None:
@@ -91,8 +91,8 @@ def test_embedding_is_done_once_and_goes_on_where_it_stopped(
 def test_vectors_of_another_embedder_are_left_alone(document: Document, store: PassageStore) -> None:
     store.embed([document], LetterEmbedder("letters@1"))
     assert store.n_unembedded([document], "letters@2") == 4
-    assert store.vectors([document], "letters@2")[0].size == 0
-    ids, vectors = store.vectors([document], "letters@1")
+    assert store.vectors(Scope.of([document]), "letters@2")[0].size == 0
+    ids, vectors = store.vectors(Scope.of([document]), "letters@1")
     assert vectors.shape == (4, 16)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=2e-3)  # they are kept in float16
     assert len(set(ids.tolist())) == 4
@@ -105,9 +105,9 @@ def test_only_the_documents_asked_are_searched(
     other_file.write_text("Another harbour froze as well.")
     other = library.add(other_file).document
     store.cut(other)
-    hits = search("harbour froze", [other], store, None)
+    hits = search("harbour froze", Scope.of([other]), store, None).hits
     assert {hit.stored.document_id for hit in hits} == {other.id}
-    both = search("harbour froze", [document, other], store, None)
+    both = search("harbour froze", Scope.of([document, other]), store, None).hits
     assert {hit.stored.document_id for hit in both} == {document.id, other.id}
 
 
