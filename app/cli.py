@@ -1,11 +1,11 @@
-"""The command line: `longleaf ask`, `add`, `list`, `show`, `remove`, `plan`, `model`, `doctor`, `app`.
+"""The command line `longleaf`: asking, documents, collections, models, readings, evaluation and the browser app.
 
 Results go to standard output, progress and errors to standard error. Exit code 0: done; 1: one of our errors, said in
 one line; 2: the command was not understood; 130: stopped with Ctrl-C (what was done stays).
 """
 
-import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,12 +19,15 @@ from longleaf import __version__
 from longleaf.errors import DocumentError, DocumentNotFoundError, LongleafError, MissingExtraError, QuestionError
 from longleaf.ingestion import Added, Document, Library
 
+from .collection_commands import collections
+from .eval_command import evaluate
+from .options import AsJson, Home, Yes, print_json
 from .plan_commands import model_show, plan
 from .progress import StageProgress
 from .reading_commands import readings
 from .render import answer_view, document_table, document_view, human_bytes, page_count, print_view
 from .settings import Settings, load_settings
-from .workbench import open_answerer, open_library
+from .workbench import open_answerer, open_library, open_store
 
 __all__ = ["app", "main"]
 
@@ -39,7 +42,9 @@ app = typer.Typer(
 models = typer.Typer(help="The models on this machine.", no_args_is_help=True)
 app.add_typer(models, name="model")
 app.add_typer(readings, name="readings")
+app.add_typer(collections, name="collection")
 app.command()(plan)
+app.command("eval")(evaluate)
 models.command("show")(model_show)
 
 STOPPED = 130
@@ -48,11 +53,6 @@ STOPPED = 130
 out = Console()
 err = Console(stderr=True, soft_wrap=True)
 
-Home = Annotated[
-    Path | None,
-    typer.Option("--home", help="Folder of the library (LONGLEAF_HOME).", show_default=False, metavar="DIR"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 Password = Annotated[
     str | None, typer.Option("--password", help="Opens encrypted PDFs; never stored.", show_default=False)
 ]
@@ -104,6 +104,12 @@ def ask(
         int | None, typer.Option(help="Context that the reader is run with.", show_default=False)
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Passages searched for evidence.", show_default=False)] = None,
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="Ask the documents of this collection.", show_default=False)
+    ] = None,
+    pages: Annotated[
+        str | None, typer.Option(help="Ask these pages only, as 12 or 10-20.", show_default=False, metavar="RANGE")
+    ] = None,
     password: Password = None,
     repair: Repair = False,
     no_ocr: NoOcr = False,
@@ -121,18 +127,35 @@ def ask(
         raise QuestionError(
             f"the question is missing: the last word, {question!r}, is a file. Put the question after it, in quotes"
         )
-    with open_library(settings) as library, StageProgress(err, quiet=as_json and not err.is_terminal) as progress:
+    quiet = as_json and not err.is_terminal
+    with open_library(settings) as library:
         answerer = open_answerer(settings, library)
-        documents = [
-            (None if _exists(name) else _found(library, name))
-            or _take_in(library, name, settings, progress, password=password, repair=repair, no_ocr=no_ocr).document
-            for name in names
-        ] or [d for d in library.documents() if d.state == "ready"]
-        answer = answerer.ask(question, _unique(documents), route=route, top_k=settings.top_k, progress=progress)
-    if as_json:
-        _print_json(answer.to_dict())
-    else:
-        print_view(out, answer_view(answer))
+        with StageProgress(err, quiet=quiet) as progress:
+            documents = [
+                (None if _exists(name) else _found(library, name))
+                or _take_in(library, name, settings, progress, password=password, repair=repair, no_ocr=no_ocr).document
+                for name in names
+            ]
+            if collection is not None or not names:
+                from longleaf.retrieval.retriever import find_documents
+
+                documents += find_documents(library, None, collection)
+            answer = answerer.ask(
+                question,
+                _unique(documents),
+                route=route,
+                top_k=settings.top_k,
+                progress=progress,
+                pages=_page_range(pages),
+            )
+        if as_json:
+            print_json(answer.to_dict())
+        else:
+            print_view(out, answer_view(answer))
+        sys.stdout.flush()
+        # The answer did not wait for the vectors of a new document; the next question shall have them.
+        with StageProgress(err, quiet=quiet) as progress:
+            answerer.finish(progress)
 
 
 @app.command()
@@ -171,7 +194,7 @@ def add(
         answerer = open_answerer(settings, library, with_reader=False)
         answerer.prepare(_unique(added), progress, embed=not no_embed)
     if as_json:
-        _print_json(results)
+        print_json(results)
     if any("error" in result for result in results):
         raise typer.Exit(1)
 
@@ -182,7 +205,7 @@ def list_documents(home: Home = None, as_json: AsJson = False) -> None:
     with open_library(load_settings(home=home)) as library:
         documents = library.documents()
     if as_json:
-        _print_json([asdict(document) for document in documents])
+        print_json([asdict(document) for document in documents])
     else:
         print_view(out, document_table(documents))
 
@@ -199,9 +222,9 @@ def show(
     with open_library(settings) as library:
         found = library.find(document)
         if page is None:
-            n_passages = open_answerer(settings, library, with_reader=False).store.n_passages([found])
+            n_passages = open_store(settings, library).n_passages([found])
             if as_json:
-                _print_json(asdict(found) | {"n_passages": n_passages})
+                print_json(asdict(found) | {"n_passages": n_passages})
             else:
                 print_view(out, document_view(found, n_passages))
             return
@@ -209,7 +232,7 @@ def show(
             raise DocumentError(found.name, f"has {found.n_pages} pages; there is no page {page}")
         text = library.page(found, page)
     if as_json:
-        _print_json(
+        print_json(
             {"page": text.number, "label": text.label, "source": text.source, "note": text.note, "text": text.text}
         )
     else:
@@ -221,10 +244,11 @@ def remove(
     documents: Annotated[list[str], typer.Argument(metavar="DOCUMENT...", help="Names, ids or files.")],
     home: Home = None,
     as_json: AsJson = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Remove documents and everything that came from them. The file that was added stays where it is."""
-    with open_library(load_settings(home=home)) as library:
+    settings = load_settings(home=home)
+    with open_library(settings) as library:
         found = _unique([library.find(name) for name in documents])
         if not yes:
             if not sys.stdin.isatty():
@@ -232,8 +256,9 @@ def remove(
             names = ", ".join(document.name for document in found)
             typer.confirm(f"Remove {names} with pages, passages, vectors and the stored copy?", abort=True, err=True)
         removed = [asdict(library.remove(document)) | {"name": document.name} for document in found]
+        open_store(settings, library).save_indexes()
     if as_json:
-        _print_json(removed)
+        print_json(removed)
     else:
         for document in found:
             out.print(f"removed {document.name}", markup=False, highlight=False)
@@ -246,7 +271,7 @@ def doctor(home: Home = None, as_json: AsJson = False) -> None:
 
     checks = run_checks(load_settings(home=home))
     if as_json:
-        _print_json([asdict(check) for check in checks])
+        print_json([asdict(check) for check in checks])
     else:
         print_view(out, checks_view(checks))
     if any(check.state == "missing" for check in checks):
@@ -296,7 +321,7 @@ def model_pull(
         if not as_json:
             out.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
-        _print_json(pulled)
+        print_json(pulled)
 
 
 @models.command("list")
@@ -306,7 +331,7 @@ def model_list(as_json: AsJson = False) -> None:
 
     rows = model_rows(load_settings())
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         print_view(out, models_table(rows))
 
@@ -329,6 +354,16 @@ def _megabytes(progress: StageProgress) -> Callable[[int, int, str], None]:
         progress(f"{text} (MB)", done // 1_000_000, max(total // 1_000_000, 1))
 
     return show
+
+
+def _page_range(text: str | None) -> tuple[int, int] | None:
+    """First and last page of "12" or "10-20"; which pages there are, is looked at where they are asked."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+)\s*(?:[-–]\s*(\d+)\s*)?", text)
+    if match is None:
+        raise QuestionError(f"--pages {text}: this is no page range; write it as 12 or 10-20")
+    return int(match.group(1)), int(match.group(2) or match.group(1))
 
 
 def _exists(name: str) -> bool:
@@ -383,10 +418,6 @@ def _print_added(path: Path, added: Added) -> None:
     out.print(f"{path.name}: {size}, {state}", markup=False, highlight=False, soft_wrap=True)
     for warning in document.warnings:
         err.print(f"  {warning}", style="yellow", markup=False, highlight=False)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def main() -> None:

@@ -1,11 +1,10 @@
 """`longleaf readings list`, `show`, `remove`, `prune`: what was read once and need not be read again."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, RenderableType
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from longleaf.errors import QuestionError
 
+from .options import AsJson, Home, Yes, print_json
 from .render import human_bytes, print_view
 from .settings import load_settings
 
@@ -31,19 +31,13 @@ _ID_CHARS = 8
 
 out = Console()
 
-Home = Annotated[
-    Path | None,
-    typer.Option("--home", help="Folder of the library (LONGLEAF_HOME).", show_default=False, metavar="DIR"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
-
 
 @readings.command("list")
 def list_readings(home: Home = None, as_json: AsJson = False) -> None:
     """List the readings, the last used first."""
     found = _store(home).list()
     if as_json:
-        _print_json([asdict(reading) for reading in found])
+        print_json([asdict(reading) for reading in found])
     else:
         print_view(out, _table(found))
 
@@ -57,7 +51,7 @@ def show(
     """Show all that is known of one reading."""
     found = _store(home).show(reading)
     if as_json:
-        _print_json(asdict(found))
+        print_json(asdict(found))
     else:
         print_view(out, _view(found))
 
@@ -67,7 +61,7 @@ def remove(
     ids: Annotated[list[str], typer.Argument(metavar="READING...", help="First characters of the ids.")],
     home: Home = None,
     as_json: AsJson = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Remove readings; documents and answers stay."""
     store = _store(home)
@@ -79,7 +73,7 @@ def remove(
         typer.confirm(f"Remove {names}? Reading again takes as long as it took", abort=True, err=True)
     freed = store.remove(reading.id for reading in found)
     if as_json:
-        _print_json({"removed": [reading.id for reading in found], "freed_bytes": freed})
+        print_json({"removed": [reading.id for reading in found], "freed_bytes": freed})
     else:
         out.print(f"removed {len(found)}, {human_bytes(freed)} freed", markup=False, highlight=False)
 
@@ -98,7 +92,7 @@ def prune(
     freed = store.prune(budget_bytes)
     n_left = len(store.list())
     if as_json:
-        _print_json({"freed_bytes": freed, "n_readings": n_left})
+        print_json({"freed_bytes": freed, "n_readings": n_left})
     else:
         out.print(f"{human_bytes(freed)} freed, readings left: {n_left}", markup=False, highlight=False)
 
@@ -151,7 +145,3 @@ def _view(reading: "ReadingInfo") -> RenderableType:
     for key, value in rows:
         table.add_row(key, Text(value))
     return table
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")

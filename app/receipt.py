@@ -15,6 +15,7 @@ def receipt_rows(answer: "Answer") -> list[tuple[str, str]]:
     return [
         ("route", f"{answer.route.name}: {answer.route.reason}"),
         ("read", _pages(receipt)),
+        *([("search", receipt.search)] if receipt.search else []),
         *([("tokens", _tokens(receipt))] if receipt.tokens_budget is not None else []),
         ("model", answer.model),
         ("seconds", f"{receipt.seconds['total']:.1f} ({steps})"),
@@ -24,6 +25,7 @@ def receipt_rows(answer: "Answer") -> list[tuple[str, str]]:
 
 def _pages(receipt: "Receipt") -> str:
     unread = f", {receipt.pages_unread} without readable text" if receipt.pages_unread else ""
+    unread += f", {receipt.pages_not_asked} not asked" if receipt.pages_not_asked else ""
     return (
         f"{receipt.pages_read} of {receipt.pages_total} pages, {receipt.pages_searched} searched, "
         f"{receipt.pages_ocr} by OCR, {receipt.pages_dropped} dropped{unread}"

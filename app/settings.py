@@ -42,6 +42,18 @@ class Settings(BaseSettings):
         20_000_000_000, ge=0, description="Room on disk for readings, in bytes; 0 keeps none."
     )
     top_k: int = Field(12, ge=1, le=200, description="Passages searched for evidence.")
+    evidence_tokens: int | None = Field(
+        None,
+        ge=0,
+        description="Room for passages and the sections around them on the retrieval route, in tokens; 0 shows single "
+        "sentences. Unset: sentences to a reader with a short context, 8,000 tokens to one with a long one.",
+    )
+    vector_store: str | None = Field(
+        None,
+        pattern="^postgres(ql)?://",
+        description="Where vectors are searched: in an index beside the library if unset, in a PostgreSQL with "
+        "pgvector if postgresql://USER@HOST/DATABASE.",
+    )
     ocr: bool = Field(True, description="Read pages without text with tesseract, where it is installed.")
     page_timeout_s: float = Field(
         60.0, gt=0, description="Seconds that one page may take to parse (twice that with OCR)."

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.retrieval import normalised, token_f1
 from longleaf.app.settings import load_settings
 from longleaf.app.workbench import open_answerer, open_library
 from longleaf.retrieval import Answer
+from longleaf.retrieval.metrics import normalised, token_f1
 from longleaf.retrieval.support import Signals
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -78,6 +78,7 @@ def main() -> None:
         with open_library(settings) as library:
             document = library.add(args.document).document
             answerer = open_answerer(settings, library)
+            answerer.prepare([document])
             answerer.min_confidence = 0.0  # every supported reply, however doubtful, with its citations
             answers = [answerer.ask(row["question"], [document], route="retrieval") for row in rows]
     if not args.json:

@@ -35,8 +35,13 @@ def to_displayed(boxes: Boxes, page_box: tuple[float, float, float, float], rota
 
 
 def inside_page(boxes: Boxes, width: float, height: float) -> NDArray[np.bool_]:
-    """Which boxes have a part on the page; True for characters without a box."""
+    """Which boxes have a part on the page; True for characters without a box or without area.
+
+    Those are the spaces and line ends that pdfium adds between words, which it may report beside the page (in some
+    filings all of them): without them the cells of a table row run into each other.
+    """
     x0, y0, x1, y1 = boxes.T
     outside = (x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height)
-    inside: NDArray[np.bool_] = ~outside  # comparisons with NaN are False, so such characters stay
+    has_area = (x1 > x0) & (y1 > y0)
+    inside: NDArray[np.bool_] = ~(outside & has_area)  # comparisons with NaN are False, so such characters stay
     return inside

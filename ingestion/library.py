@@ -74,6 +74,7 @@ class Library:
         self._viewer = ParserProcess(self._limits)
         self._viewer_lock = threading.Lock()
         self._busy: set[ParserProcess] = set()
+        self._at_close: list[weakref.WeakMethod[Callable[[], None]]] = []
         self._release = weakref.finalize(self, _release, self._database, self._viewer, self._busy)
         with storage_errors(self.home):
             self._storage.clean(self._is_known)
@@ -328,8 +329,20 @@ class Library:
                 self.connection().execute("PRAGMA incremental_vacuum").fetchall()
         return Removed(document, n_pages, n_passages, n_bytes)
 
+    def at_close(self, callback: Callable[[], None]) -> None:
+        """Have a method called before the library is closed: a thread that uses the library has to end first.
+
+        Args:
+            callback: A bound method; its object is not kept alive by this.
+        """
+        self._at_close.append(weakref.WeakMethod(callback))
+
     def close(self) -> None:
-        """End the parser processes and close the database."""
+        """End what works on the library (see `at_close`) and the parser processes, and close the database."""
+        for reference in self._at_close:
+            if callback := reference():
+                callback()
+        self._at_close.clear()
         self._viewer.interrupt()
         with self._viewer_lock:
             self._release()

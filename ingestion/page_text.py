@@ -9,17 +9,22 @@ Works on arrays: a page has thousands of characters and a library thousands of p
 4.  a gap wider than 1.5 em inside a line becomes two spaces, any other one space; spaces at line ends go;
 5.  ligature glyphs become letters that share the glyph's box.
 
-Nothing is reordered.
+None of this reorders anything. Before it, `reading_order` puts right one case that parsers leave as it is: a page of
+two columns of prose whose content stream runs across both, line by line.
 """
 
 import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .document import Boxes
 
-__all__ = ["BREAK_HYPHEN", "clean_text"]
+__all__ = ["BREAK_HYPHEN", "clean_text", "reading_order"]
 
 BREAK_HYPHEN = 0x02  # what pdfium reports for a hyphen at a line end that it joined (U+FFFE in FPDFText_GetText)
 
@@ -30,6 +35,11 @@ _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "
 _BULLETS = {0xF0B7: "•", 0xF0A7: "▪", 0xF0D8: "➢", 0xF0FC: "✓", 0xF0A8: "□", 0xF06F: "□"}  # Symbol and Wingdings
 _WIDE_GAP_EM = 1.5
 _EM_PER_LINE_HEIGHT = 1 / 1.2
+
+_MIN_COLUMN_LINES = 6
+_COLUMN_GAP_EM = 1.2
+_SHARE_OF_LINES_FILLED = 0.6  # lines of a column that reach across most of it
+_SHARE_OF_LINES_CONTINUED = 0.25  # lines of a column that begin with a small letter, inside a sentence
 
 
 def _make_table() -> Codes:
@@ -91,6 +101,126 @@ def clean_text(codes: Codes, boxes: Boxes) -> tuple[str, Boxes]:
         letters = _LIGATURES[int(codes[i])]
         out[starts[i] : starts[i] + len(letters)] = [ord(c) for c in letters]
     return out.astype("<u4").tobytes().decode("utf-32-le"), out_boxes
+
+
+def reading_order(codes: Codes, boxes: Boxes) -> tuple[Codes, Boxes]:
+    """Put two columns of prose in order where the characters run across both, line by line.
+
+    Done only between lines that cross the gutter, and only where at least six lines on either side of one vertical
+    gutter alternate and both sides are prose: most lines fill their column and many begin inside a sentence. Tables,
+    lists beside each other and columns that already follow each other stay as they are.
+
+    Args:
+        codes: `[n]` code points as the parser gives them.
+        boxes: `[n, 4]` x0, y0, x1, y1, y down; NaN or without area where there is none.
+
+    Returns:
+        The same characters; line ends are added where a line now ends.
+    """
+    pieces = _pieces(codes, boxes)
+    gutter = _gutter(pieces)
+    if gutter is None:
+        return codes, boxes
+    order: list[NDArray[np.intp]] = []
+    moved = False
+    for region in _regions(pieces, gutter):
+        left = [piece for piece in region if piece.x1 <= gutter]
+        right = [piece for piece in region if piece.x1 > gutter]
+        is_one_row = len({piece.row for piece in region}) == 1
+        if not is_one_row and _alternate(region, gutter) and _is_column(left, codes) and _is_column(right, codes):
+            moved = True
+            for piece in [*left, *right]:
+                order += [np.arange(piece.start, piece.end), np.array([-1])]  # -1: a line end
+        else:
+            order.append(np.arange(region[0].start, region[-1].end))
+    if not moved:
+        return codes, boxes
+    index = np.concatenate([np.arange(pieces[0].start), *order])
+    return np.r_[codes, np.uint32(_NEWLINE)][index], np.vstack([boxes, np.full((1, 4), np.nan, np.float32)])[index]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of a printed line without a wide gap: characters `start` to `end`, blanks after it included."""
+
+    start: int
+    end: int
+    row: int
+    x0: float
+    x1: float
+    height: float
+
+
+def _pieces(codes: Codes, boxes: Boxes) -> list[_Piece]:
+    """The page's pieces in stream order; pieces of one `row` follow each other at the same height."""
+    blank = (codes <= _SPACE) | (codes == 0xA0)
+    solid = np.flatnonzero(~blank & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    if len(solid) < 2:
+        return []
+    gap, height, share = _gaps(boxes, solid[:-1], solid[1:])
+    new_row = (share == 0) | (gap < -0.5 * height)
+    wide = gap > _COLUMN_GAP_EM * _EM_PER_LINE_HEIGHT * height
+    first = np.r_[0, np.flatnonzero(new_row | wide) + 1]
+    row = np.cumsum(np.r_[False, new_row])[first]
+    starts = np.r_[solid[first], len(codes)]
+    x0, x1 = np.minimum.reduceat(boxes[solid, 0], first), np.maximum.reduceat(boxes[solid, 2], first)
+    tall = np.maximum.reduceat(boxes[solid, 3] - boxes[solid, 1], first)
+    return [
+        _Piece(int(a), int(b), int(r), float(left), float(right), float(h))
+        for a, b, r, left, right, h in zip(starts[:-1], starts[1:], row, x0, x1, tall, strict=True)
+    ]
+
+
+def _gutter(pieces: Sequence[_Piece]) -> float | None:
+    """Where the right column begins: the left edge that the second pieces of most rows of two share."""
+    by_row: dict[int, list[_Piece]] = {}
+    for piece in pieces:
+        by_row.setdefault(piece.row, []).append(piece)
+    pairs = [row for row in by_row.values() if len(row) == 2]
+    if len(pairs) < _MIN_COLUMN_LINES:
+        return None
+    edge, n_rows = Counter(round(right.x0) for _, right in pairs).most_common(1)[0]
+    x0, x1 = min(piece.x0 for piece in pieces), max(piece.x1 for piece in pieces)
+    if n_rows < max(_MIN_COLUMN_LINES, 0.5 * len(pairs)) or not 0.35 < (edge - x0) / (x1 - x0) < 0.65:
+        return None
+    return edge - 2.0
+
+
+def _regions(pieces: Sequence[_Piece], gutter: float) -> list[list[_Piece]]:
+    """Runs of pieces that keep to one side of the gutter, at most one on each side in a row; other rows part them."""
+    rows = Counter(piece.row for piece in pieces)
+    crossing = {piece.row for piece in pieces if piece.x0 < gutter < piece.x1 or rows[piece.row] > 2}
+    regions: list[list[_Piece]] = []
+    for before, piece in zip([None, *pieces], pieces, strict=False):
+        apart = piece.row in crossing
+        if before is None or (apart and before.row != piece.row) or apart != (before.row in crossing):
+            regions.append([])
+        regions[-1].append(piece)
+    return regions
+
+
+def _alternate(region: Sequence[_Piece], gutter: float) -> bool:
+    """Whether the stream goes from side to side at least at every other piece."""
+    sides = [piece.x1 > gutter for piece in region]
+    return sum(a != b for a, b in pairwise(sides)) >= 0.5 * len(sides)
+
+
+def _is_column(pieces: Sequence[_Piece], codes: Codes) -> bool:
+    """Whether these lines are a column of prose."""
+    if len(pieces) < _MIN_COLUMN_LINES:
+        return False
+    width = max(piece.x1 for piece in pieces) - min(piece.x0 for piece in pieces)
+    texts = ["".join(map(chr, codes[piece.start : piece.end])).strip() for piece in pieces]
+    filled = sum(
+        piece.x1 - piece.x0 > 0.75 * width and len(t.split()) >= 3 for piece, t in zip(pieces, texts, strict=True)
+    )
+    continued = sum(text[:1].islower() for text in texts)
+    letters = sum(c.isalpha() for text in texts for c in text)
+    return (
+        filled >= _SHARE_OF_LINES_FILLED * len(pieces)
+        and continued >= _SHARE_OF_LINES_CONTINUED * len(pieces)
+        and letters >= 0.7 * sum(len(text.replace(" ", "")) for text in texts)
+    )
 
 
 def _settle_hyphens(codes: Codes) -> Codes:

@@ -21,7 +21,7 @@ from longleaf.errors import DamagedFileError, PasswordError
 
 from .document import Boxes
 from .geometry import inside_page, to_displayed
-from .page_text import Codes, clean_text
+from .page_text import Codes, clean_text, reading_order
 
 __all__ = ["NEEDS_PASSWORD", "PdfFile", "PdfPage"]
 
@@ -155,7 +155,7 @@ class PdfFile:
             if not visible.all():
                 codes, boxes = codes[visible], boxes[visible]
             verdict, why, has_images = _judge(codes, page, width * height)
-            text, boxes = clean_text(codes, boxes)
+            text, boxes = clean_text(*reading_order(codes, boxes))
             return PdfPage(text, boxes, float(width), float(height), verdict, why, has_images)
         finally:
             pdfium_c.FPDF_ClosePage(page)

@@ -1,7 +1,8 @@
-"""The embedder's encoder: BERT in plain torch, for all-MiniLM-L6-v2 and its like, from config.json and safetensors.
+"""The embedder's encoder: BERT for all-MiniLM-L6-v2 and its like, from config.json and safetensors.
 
 Ours because importing transformers' BertModel alone takes 3.9 s here, and a whole answer must begin within 10.
-Encoding only: no head, no dropout, no training. Source: Devlin et al. 2018 (arXiv:1810.04805), in the layout of
+Encoding only: no head, no dropout, no training. Here are the text side and the encoder in plain torch (fp32, bf16), the
+reference for the one in int8 (bert_kernels.py). Source: Devlin et al. 2018 (arXiv:1810.04805), in the layout of
 transformers' BertModel, which tests/model/test_bert.py compares with; pooling as
 sentence-transformers/all-MiniLM-L6-v2 has it: mean over tokens, then length 1.
 
@@ -9,9 +10,10 @@ Letters: B batch, L length, D d_model, H heads, K head_dim.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,10 +25,12 @@ from torch import Tensor
 
 from longleaf.errors import ModelError, ModelNotInstalledError
 
-__all__ = ["Bert", "BertConfig", "best_dtype", "load_bert"]
+from . import bert_kernels
+
+__all__ = ["Bert", "BertConfig", "DenseEncoder", "Encoder", "best_dtype", "load_bert"]
 
 MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was trained with (its sentence_bert_config.json)
-BATCH_TOKENS = 8192
+_DTYPES = (torch.int8, torch.bfloat16, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class BertConfig:
     d_model: int
     n_layers: int
     n_heads: int
+    d_ff: int
     vocab_size: int
     max_positions: int
     layer_norm_eps: float
@@ -56,10 +61,27 @@ class BertConfig:
             d_model=raw["hidden_size"],
             n_layers=raw["num_hidden_layers"],
             n_heads=raw["num_attention_heads"],
+            d_ff=raw["intermediate_size"],
             vocab_size=raw["vocab_size"],
             max_positions=raw["max_position_embeddings"],
             layer_norm_eps=raw["layer_norm_eps"],
         )
+
+
+class Encoder(Protocol):
+    """Makes vectors of token ids."""
+
+    config: BertConfig
+    dtype: torch.dtype
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens to give it at once, at most."""
+        ...
+
+    def vectors(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """The mean of the last layer over each text's tokens, of length 1: (n, D) for n texts of at least one token."""
+        ...
 
 
 class Bert:
@@ -69,26 +91,85 @@ class Bert:
         vectors = bert.encode(["net sales rose", "the weather"])     # (2, 384) fp32, each of length 1
 
     Args:
-        config: The model's shape.
-        weights: Tensors under transformers' names.
-        tokenizer: As saved beside them.
+        encoder: Makes vectors of token ids.
+        tokenizer: As saved beside the weights.
         max_tokens: Longer texts are cut here, `[CLS]` and `[SEP]` included.
     """
 
-    def __init__(
-        self, config: BertConfig, weights: dict[str, Tensor], tokenizer: Tokenizer, max_tokens: int = MAX_TOKENS
-    ) -> None:
-        self.config = config
-        self.weights = weights
-        self.dtype = weights["embeddings.word_embeddings.weight"].dtype
+    def __init__(self, encoder: Encoder, tokenizer: Tokenizer, max_tokens: int = MAX_TOKENS) -> None:
+        self.encoder = encoder
         self.max_tokens = max_tokens
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
-        for layer in range(config.n_layers):  # one matrix product for query, key and value
-            for kind in ("weight", "bias"):
-                names = [f"encoder.layer.{layer}.attention.self.{part}.{kind}" for part in ("query", "key", "value")]
-                weights[f"encoder.layer.{layer}.qkv.{kind}"] = torch.cat([weights.pop(name) for name in names])
+
+    @property
+    def config(self) -> BertConfig:
+        """The model's shape."""
+        return self.encoder.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the matrix products: torch.int8, torch.bfloat16 or torch.float32."""
+        return self.encoder.dtype
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        batch_size: int = 256,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """One vector of length 1 per text.
+
+        Args:
+            texts: Cut at `max_tokens` tokens.
+            batch_size: Most texts in a batch; the encoder's `batch_tokens` bounds a batch as well.
+            progress: Called with (texts done, texts in all) after each batch.
+
+        Returns:
+            (n, D) fp32, in the order of the texts.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        vectors = np.zeros((len(texts), self.config.d_model), dtype=np.float32)
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]  # fast: without offsets
+        order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))  # texts of similar length together
+        begin = 0
+        while begin < len(order):
+            longest = len(tokens[order[begin]])
+            rows = order[begin : begin + max(1, min(batch_size, self.encoder.batch_tokens // longest))]
+            vectors[rows] = self.encoder.vectors([tokens[row] for row in rows])
+            begin += len(rows)
+            if progress is not None:
+                progress(begin, len(texts))
+        return vectors
+
+
+class DenseEncoder:
+    """The encoder in torch, in fp32 or bf16.
+
+    Args:
+        config: The model's shape.
+        weights: Tensors as `load_bert` names them, of one dtype.
+    """
+
+    batch_tokens = 8192  # padding included
+
+    def __init__(self, config: BertConfig, weights: dict[str, Tensor]) -> None:
+        self.config = config
+        self.weights = weights
+        self.dtype = weights["embeddings.word_embeddings.weight"].dtype
+
+    @torch.inference_mode()
+    def vectors(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """See `Encoder.vectors`; texts of similar length waste the least."""
+        ids = torch.full((len(tokens), max(map(len, tokens))), -1)  # (B, L) int64
+        for row, text in enumerate(tokens):
+            ids[row, : len(text)] = torch.tensor(text)
+        mask = ids >= 0  # (B, L)
+        x = self.forward(ids.clamp_min(0), mask).float()  # (B, L, D) fp32
+        mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # (B, D) fp32
+        return F.normalize(mean, dim=-1).numpy()
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states of the last layer.
@@ -129,54 +210,17 @@ class Bert:
         weight, bias = self.weights[f"{name}.LayerNorm.weight"], self.weights[f"{name}.LayerNorm.bias"]
         return F.layer_norm(x, (self.config.d_model,), weight, bias, self.config.layer_norm_eps)
 
-    @torch.inference_mode()
-    def encode(
-        self,
-        texts: Sequence[str],
-        batch_size: int = 64,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> NDArray[np.float32]:
-        """One vector of length 1 per text.
 
-        Args:
-            texts: Cut at `max_tokens` tokens.
-            batch_size: Most texts in a batch; batches also hold at most 8192 tokens, padding included.
-            progress: Called with (texts done, texts in all) after each batch.
+def best_dtype(config: BertConfig | None = None) -> torch.dtype:
+    """What this CPU computes in fastest: int8 where it multiplies that in wide vectors, then bf16, then fp32.
 
-        Returns:
-            (n, D) fp32, in the order of the texts.
-        """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        vectors = np.zeros((len(texts), self.config.d_model), dtype=np.float32)
-        done = 0
-        for rows, ids in self._batches(texts, batch_size):
-            mask = ids >= 0  # (B, L)
-            x = self.forward(ids.clamp_min(0), mask).float()  # (B, L, D) fp32
-            mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # (B, D) fp32
-            vectors[rows] = F.normalize(mean, dim=-1).numpy()
-            done += len(rows)
-            if progress is not None:
-                progress(done, len(texts))
-        return vectors
+    Rankings stay nearly the same, and vectors of one may be compared with vectors of another (see `load_bert`).
 
-    def _batches(self, texts: Sequence[str], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
-        """Texts of similar length together, longest first; (their rows, ids padded with -1)."""
-        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
-        begin = 0
-        while begin < len(order):
-            longest = len(tokens[order[begin]])
-            rows = order[begin : begin + max(1, min(batch_size, BATCH_TOKENS // longest))]
-            ids = torch.full((len(rows), longest), -1)  # (B, L) int64
-            for index, row in enumerate(rows):
-                ids[index, : len(tokens[row])] = torch.tensor(tokens[row])
-            yield rows, ids
-            begin += len(rows)
-
-
-def best_dtype() -> torch.dtype:
-    """bf16 where this CPU computes in it (about twice as fast, the same rankings), else fp32."""
+    Args:
+        config: The shape that int8 has to cover, if known.
+    """
+    if bert_kernels.is_fast() and (config is None or bert_kernels.is_supported(config)):
+        return torch.int8
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private in torch 2.13; fp32 if it goes away
     return torch.bfloat16 if supported is not None and supported() else torch.float32
 
@@ -184,25 +228,37 @@ def best_dtype() -> torch.dtype:
 def load_bert(folder: Path, dtype: torch.dtype | None = None) -> Bert:
     """Load config.json, model.safetensors and tokenizer.json from a folder.
 
+    Vectors of all three dtypes may be mixed in one index: with all-MiniLM-L6-v2 the cosine of int8 and fp32 vectors of
+    a passage is at least 0.995 (benchmarks/embedding.py measures it), of bf16 and fp32 at least 0.999.
+
     Args:
         folder: An embedder's folder, as `model_path` gives it.
-        dtype: Of weights and arithmetic; `best_dtype()` if not given. Pooling is fp32 in any case.
+        dtype: Of the matrix products: torch.int8, torch.bfloat16 or torch.float32; `best_dtype()` if not given.
+            Pooling is fp32 in any case.
 
     Raises:
         ModelNotInstalledError: A file is missing.
-        ModelError: Not a plain BERT, or a tensor is missing.
+        ModelError: Not a plain BERT, a tensor is missing, or int8 is asked for where there are no kernels for it.
+        ValueError: Another dtype.
     """
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
             raise ModelNotInstalledError(f"{folder / name} is missing; run: longleaf model pull minilm")
-    dtype = dtype or best_dtype()
     config = BertConfig.from_json(folder / "config.json")
+    dtype = dtype or best_dtype(config)
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, _DTYPES))}, got {dtype}")
     weights = {
-        name.removeprefix("bert."): tensor.to(dtype)
+        name.removeprefix("bert."): tensor.to(torch.float32 if dtype == torch.int8 else dtype)
         for name, tensor in load_file(folder / "model.safetensors").items()
         if tensor.is_floating_point() and "pooler" not in name
     }
     try:
-        return Bert(config, weights, Tokenizer.from_file(str(folder / "tokenizer.json")))
+        for layer in range(config.n_layers):  # one matrix product for query, key and value
+            for kind in ("weight", "bias"):
+                parts = [f"encoder.layer.{layer}.attention.self.{part}.{kind}" for part in ("query", "key", "value")]
+                weights[f"encoder.layer.{layer}.qkv.{kind}"] = torch.cat([weights.pop(part) for part in parts])
+        encoder = (bert_kernels.Int8Encoder if dtype == torch.int8 else DenseEncoder)(config, weights)
     except KeyError as exc:
         raise ModelError(f"{folder / 'model.safetensors'}: tensor {exc} is missing") from exc
+    return Bert(encoder, Tokenizer.from_file(str(folder / "tokenizer.json")))

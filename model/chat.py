@@ -7,30 +7,37 @@ nor how they run.
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.base import LangSmithParams, LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
-    ChatMessage,
-    HumanMessage,
-    SystemMessage,
 )
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
+from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, RunnablePassthrough
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from longleaf.errors import ModelError
 
-from .engine import READING_LABEL, Engine, Message, Piece, ReadProgress, ShouldStop, Usage
+from .answer_form import ANY_OBJECT, answer_schema, awhole, json_schema_of, tool_choice_of, whole, with_schema
+from .chat_messages import CallsWritten, engine_message, reasoning_kwargs, usage_metadata
+from .constraint import Constraint
+from .engine import READING_LABEL, Engine, Message, Piece, ReadProgress, ShouldStop, Tool
 from .registry import MODELS, ModelSpec, get_spec
 from .sampling import SamplingOptions
+from .tool_calls import CallPiece, ToolCallReader, tool_constraint
 
 __all__ = ["ChatLongleaf"]
 
@@ -48,6 +55,13 @@ class ChatLongleaf(BaseChatModel):
         print(chat.invoke("Which month follows May?").content)
         for chunk in chat.stream("Count to five."): ...
 
+    Answers in the form of a schema, and calls of tools, are held to it while they are written, so that a small model
+    can't get the form wrong:
+
+        chat.with_structured_output(Invoice).invoke("Who is billed, and how much? " + page)  # an Invoice
+        chat.bind_tools([search]).invoke("Look up the net sales.").tool_calls  # [{"name": "search", "args": {…}, …}]
+        chat.invoke("Which year?", constraint=Constraint.regex("[0-9]{4}")).content  # constraint.py: JSON, regex, Lark
+
     The weights are loaded at the first use and stay loaded until `close()`. A prompt that begins like an earlier one is
     read from where they part, also in a later process if `readings_dir` is given; the answer's
     `usage_metadata["input_token_details"]["cache_read"]` says how much was not read again, and its
@@ -55,8 +69,9 @@ class ChatLongleaf(BaseChatModel):
     reasoning content, not part of its text.
 
     Keyword arguments of a call win over the fields; besides those of sampling, `max_tokens` and `stop` a call takes
-    `should_stop` (asked while reading and writing; True ends the answer with the finish reason `cancelled`) and
-    `on_read` (told tokens read, tokens of the prompt, seconds left).
+    `should_stop` (asked while reading and writing; True ends the answer with the finish reason `cancelled`), `on_read`
+    (told tokens read, tokens of the prompt, seconds left), `constraint` (what the answer must look like), and
+    `response_format`, `tools`, `tool_choice` and `parallel_tool_calls` in OpenAI's form.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), extra="forbid")
@@ -202,7 +217,7 @@ class ChatLongleaf(BaseChatModel):
 
     def choose(self, messages: Sequence[BaseMessage], options: Sequence[str]) -> dict[str, float]:
         """How likely each option is as the reply, by its first token; the probabilities add up to 1."""
-        return self.load().choose([_message(message) for message in messages], options)
+        return self.load().choose([engine_message(message) for message in messages], options)
 
     def get_token_ids(self, text: str) -> list[int]:
         """The model's own tokens of a text; needs its tokenizer, not its weights."""
@@ -227,9 +242,95 @@ class ChatLongleaf(BaseChatModel):
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """How many tokens the prompt of these messages has, control tokens included."""
-        if tools:
-            raise ValueError(f"{self.model_name} does not call tools")
-        return self.load().count_prompt_tokens([_message(message) for message in messages])
+        return self.load().count_prompt_tokens(
+            [engine_message(message) for message in messages],
+            *([[convert_to_openai_tool(tool) for tool in tools]] if tools else []),
+        )
+
+    # Tools and forms
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        parallel_tool_calls: bool | None = None,
+        strict: bool | None = None,  # noqa: ARG002  arguments always fit their schema
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """This model, with tools that it may call.
+
+        The calls are in the answer's `tool_calls`, with arguments that fit the tool's schema; one that was cut, because
+        `max_tokens` were used up, is among its `invalid_tool_calls`. Give the results back as `ToolMessage`s. Only a
+        call that the model writes without the tags it was taught, where it need not call, is taken as it comes.
+
+        Args:
+            tools: Tools, functions, pydantic classes, TypedDicts or OpenAI's descriptions.
+            tool_choice: "auto" or None lets the model decide, "any" (or "required" or True) makes it call one, the name
+                of a tool (also as OpenAI writes it, in a dict) that one, and "none" keeps the tools from it.
+            parallel_tool_calls: Whether one answer may have several calls; if not given, only one that need have none.
+            strict: Accepted for LangChain's sake.
+            kwargs: For each call, as in `invoke`.
+
+        Raises:
+            ValueError: `tool_choice` names none of the tools.
+        """
+        described = [convert_to_openai_tool(tool) for tool in tools]
+        choice = tool_choice_of(tool_choice, described)
+        return self.bind(tools=described, tool_choice=choice, parallel_tool_calls=parallel_tool_calls, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        method: Literal["json_schema", "json_mode", "function_calling"] = "json_schema",
+        strict: bool | None = None,  # noqa: ARG002  answers always fit their schema
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """This model, answering in the form of a schema.
+
+        Args:
+            schema: A pydantic class, for answers that are its instances; a TypedDict, a JSON schema or OpenAI's
+                description of a function, for answers that are dicts.
+            include_raw: Answer with a dict of `raw`, the message; `parsed`, None if that failed; and `parsing_error`.
+            method: "json_schema" tells the model the schema and holds its answer to it. "function_calling" does so with
+                a tool that it must call. "json_mode" makes it answer with any JSON object; say in the prompt which.
+            strict: Accepted for LangChain's sake.
+            kwargs: For each call, as in `invoke`.
+
+        Raises:
+            ValueError: Another method, or a schema that is none. Calls of the result raise it too, for a schema that
+                nothing fits, and ModelError for an answer that `max_tokens` cut.
+        """
+        is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
+        tracing = {"kwargs": {"method": method}, "schema": schema}
+        parser: Runnable[Any, Any]
+        if method == "function_calling":
+            name = convert_to_openai_tool(schema)["function"]["name"]
+            model = self.bind_tools([schema], tool_choice=name, ls_structured_output_format=tracing, **kwargs)
+            if is_class:
+                parser = PydanticToolsParser(tools=[cast("type[BaseModel]", schema)], first_tool_only=True)
+            else:
+                parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        elif method in ("json_schema", "json_mode"):
+            form: dict[str, Any] = {"type": "json_object"}
+            if method == "json_schema":
+                form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": json_schema_of(schema)}}
+            model = self.bind(response_format=form, ls_structured_output_format=tracing, **kwargs)
+            parser = (
+                PydanticOutputParser(pydantic_object=cast("type[BaseModel]", schema))
+                if is_class
+                else JsonOutputParser()
+            )
+        else:
+            raise ValueError(f"method must be json_schema, json_mode or function_calling, got {method!r}")
+        parser = RunnableGenerator(whole, awhole) | parser
+        if not include_raw:
+            return model | parser
+        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
     # LangChain's side
 
@@ -270,15 +371,20 @@ class ChatLongleaf(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  tells of tokens only when streaming
         **kwargs: Any,
     ) -> ChatResult:
-        text, reasoning, last = [], [], Piece("")
-        for last in self._pieces(messages, stop, **kwargs):
-            text.append(last.text)
+        text, reasoning, calls, last = [], [], CallsWritten(), Piece("")
+        for last, parts in self._parts(messages, stop, **kwargs):
             reasoning.append(last.reasoning)
+            for part in parts:
+                if isinstance(part, CallPiece):
+                    calls.add(part)
+                else:
+                    text.append(part)
         message = AIMessage(
             content="".join(text),
-            additional_kwargs=_reasoning("".join(reasoning)),
-            usage_metadata=_usage_metadata(last.usage),
+            additional_kwargs=reasoning_kwargs("".join(reasoning)),
+            usage_metadata=usage_metadata(last.usage),
             response_metadata=self._response_metadata(last),
+            **calls.read(),
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -289,25 +395,74 @@ class ChatLongleaf(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for piece in self._pieces(messages, stop, **kwargs):
+        calls = CallsWritten()
+        for piece, parts in self._parts(messages, stop, **kwargs):
             last = piece.finish_reason is not None
             message = AIMessageChunk(
-                content=piece.text,
-                additional_kwargs=_reasoning(piece.reasoning),
-                usage_metadata=_usage_metadata(piece.usage),
+                content="".join(part for part in parts if isinstance(part, str)),
+                additional_kwargs=reasoning_kwargs(piece.reasoning),
+                tool_call_chunks=[calls.add(part) for part in parts if isinstance(part, CallPiece)],
+                usage_metadata=usage_metadata(piece.usage),
                 response_metadata=self._response_metadata(piece) if last else {},
                 chunk_position="last" if last else None,
             )
             chunk = ChatGenerationChunk(message=message)
             if run_manager is not None:
-                run_manager.on_llm_new_token(piece.text, chunk=chunk)
+                run_manager.on_llm_new_token(str(message.content), chunk=chunk)
             yield chunk
 
-    def _pieces(
+    def _parts(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None,
         *,
+        tools: Sequence[Tool] | None = None,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: dict[str, Any] | None = None,
+        constraint: Constraint | None = None,
+        **options: Any,
+    ) -> Iterator[tuple[Piece, list[str | CallPiece]]]:
+        """The pieces of the answer, and of each what is text and what are calls of tools."""
+        given, schema = [engine_message(message) for message in messages], answer_schema(response_format)
+        choice = tool_choice_of(tool_choice, tools or [])
+        if choice == "none":
+            tools = None
+        if constraint is not None and (tools or schema is not None):
+            raise ValueError(
+                "a constraint can't be joined with tools or a response_format; put all of it in one grammar"
+            )
+        reader = None
+        if tools:
+            markup, required = self.load().tool_markup, choice != "auto"
+            callable_tools = [tool for tool in tools if choice in ("auto", "any", tool["function"]["name"])]
+            several = not required if parallel_tool_calls is None else parallel_tool_calls
+            names = [tool["function"]["name"] for tool in tools] if schema is None else []
+            reader = ToolCallReader(markup, names)
+            constraint = tool_constraint(
+                markup, callable_tools, required=required, several=several, answer_schema=schema
+            )
+        elif schema is not None:
+            constraint = Constraint.json_schema(schema)
+        if schema not in (None, ANY_OBJECT):
+            given = with_schema(given, schema)
+        label = next((str(label) for m in messages if (label := m.additional_kwargs.get(READING_LABEL))), "")
+        for piece in self._pieces(given, stop, label=label, tools=tools, constraint=constraint, **options):
+            parts: list[str | CallPiece] = [piece.text] if piece.text else []
+            if reader is not None:
+                parts = reader.feed(piece.text)
+                if piece.finish_reason is not None:
+                    parts += reader.flush()
+            yield piece, parts
+
+    def _pieces(
+        self,
+        messages: list[Message],
+        stop: list[str] | None,
+        *,
+        label: str,
+        tools: Sequence[Tool] | None,
+        constraint: Constraint | None,
         should_stop: ShouldStop | None = None,
         on_read: ReadProgress | None = None,
         **options: Any,
@@ -325,13 +480,15 @@ class ChatLongleaf(BaseChatModel):
             return (deadline is not None and time.monotonic() > deadline) or (should_stop is not None and should_stop())
 
         pieces = self.load().stream(
-            [_message(message) for message in messages],
+            messages,
             stop=[*(stop if stop is not None else self.stop or [])],
             should_stop=over if deadline is not None or should_stop is not None else None,
             on_read=on_read,
             max_tokens=max_tokens,
             sampling=sampling,
-            label=next((str(label) for m in messages if (label := m.additional_kwargs.get(READING_LABEL))), ""),
+            label=label,
+            tools=tools,
+            constraint=constraint,
         )
         for piece in pieces:
             if piece.finish_reason == "cancelled" and deadline is not None and time.monotonic() > deadline:
@@ -350,49 +507,3 @@ class ChatLongleaf(BaseChatModel):
 
 
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
-
-
-def _reasoning(text: str) -> dict[str, Any]:
-    """Where LangChain looks for reasoning: `content_blocks` gives it as a block of its own."""
-    return {"reasoning_content": text} if text else {}
-
-
-def _message(message: BaseMessage) -> Message:
-    """A LangChain message as the engine's."""
-    if isinstance(message, SystemMessage):
-        role = "system"
-    elif isinstance(message, HumanMessage):
-        role = "user"
-    elif isinstance(message, AIMessage):
-        role = "assistant"
-    elif isinstance(message, ChatMessage) and message.role in ("system", "user", "assistant"):
-        role = message.role
-    else:
-        raise ValueError(f"a message of type {message.type!r} can't be given to this model: it does not call tools")
-    return {"role": role, "content": _text(message)}
-
-
-def _text(message: BaseMessage) -> str:
-    """The text of a message's content, its text blocks joined."""
-    if isinstance(message.content, str):
-        return message.content
-    texts = []
-    for block in message.content:
-        if isinstance(block, str):
-            texts.append(block)
-        elif block.get("type") == "text":
-            texts.append(str(block["text"]))
-        else:
-            raise ValueError(f"this model reads text only; the message has a block of type {block.get('type')!r}")
-    return "".join(texts)
-
-
-def _usage_metadata(usage: Usage | None) -> UsageMetadata | None:
-    if usage is None:
-        return None
-    return UsageMetadata(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        total_tokens=usage.input_tokens + usage.output_tokens,
-        input_token_details={"cache_read": usage.cached_tokens},
-    )

@@ -13,8 +13,9 @@ and whitespace rules, in Jinja's sandbox.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tokenizers.pre_tokenizers import Metaspace
 from longleaf.errors import ModelError
 
 from .gguf_tokenizer import plain_ids
+from .tool_calls import KNOWN_MARKUP, ToolMarkup
 
 __all__ = ["ChatTemplate", "Prompt"]
 
@@ -52,6 +54,9 @@ _OTHER_LATER_MESSAGES: tuple[list[dict[str, str]], ...] = (
     [{"role": "assistant", "content": "x"}],
     [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}],
     [{"role": "assistant", "content": "x"}, {"role": "user", "content": "x"}],
+)
+_OTHER_LATER_RESULTS: tuple[list[dict[str, str]], ...] = (
+    [{"role": "tool", "content": "x", "name": "x", "tool_call_id": "x"}],
 )
 
 
@@ -185,6 +190,21 @@ class ChatTemplate:
         except ModelError as exc:
             raise ModelError(f"{where}: {exc}") from exc
 
+    @cached_property
+    def tool_markup(self) -> ToolMarkup:
+        """How the template has tools called; a way that is not native if it has none, or an unknown one."""
+        for markup in KNOWN_MARKUP:
+            try:
+                text = self._render(markup.probe_messages(), {"tools": markup.probe_tools, "documents": None})
+            except ValueError:
+                continue
+            if markup.is_spoken_by(text):
+                break
+        else:
+            markup = ToolMarkup()
+        ids = {tag: self.tokenizer.token_to_id(tag) for tag in (markup.opening, markup.closing)}
+        return replace(markup, token_ids={tag: token_id for tag, token_id in ids.items() if token_id is not None})
+
     def prompt(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -273,7 +293,7 @@ class ChatTemplate:
     def _stable(self, text: str, messages: list[dict[str, Any]], n: int, context: dict[str, Any]) -> int:
         """How much of the text does not depend on what follows the first `n` messages."""
         texts = [text]
-        for later in _OTHER_LATER_MESSAGES:
+        for later in (*_OTHER_LATER_MESSAGES, *(_OTHER_LATER_RESULTS if context["tools"] else ())):
             try:
                 texts.append(self._render([*messages[:n], *later], context))
             except ValueError:  # a turn that this template forbids here

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 from longleaf.errors import ContextOverflowError, ModelError
 
 from .chat_template import ChatTemplate, Prompt
+from .constraint import AnswerGuide, Constraint, TokenVocabulary
 from .decoder import Decoder, ReadingStopped
-from .engine import FinishReason, Message, Piece, ReadProgress, ShouldStop, Usage
+from .engine import FinishReason, Message, Piece, ReadProgress, ShouldStop, Tool, Usage
 from .gguf_file import GGUFFile
 from .gguf_tokenizer import load_tokenizer, plain_ids
 from .loading import load_model
@@ -23,6 +24,7 @@ from .readings import ReadingStore
 from .safetensors_weights import Quantization
 from .sampling import Sampler, SamplingOptions
 from .text_stream import ReasoningSplitter, TextStream
+from .tool_calls import ToolMarkup, messages_for
 
 __all__ = ["DecoderEngine", "load_chat_template"]
 
@@ -78,7 +80,10 @@ class DecoderEngine:
         config = decoder.config
         # A model that begins a new text has ended its answer; GGUF files often name only one of two end tokens.
         self._ends = {*config.eos_token_ids, *([] if config.bos_token_id is None else [config.bos_token_id])}
+        self._vocab_size = config.vocab_size
+        self._vocabulary: TokenVocabulary | None = None  # made for the first constraint
         self._lock = threading.Lock()
+        self._vocabulary_lock = threading.Lock()
 
     @classmethod
     def load(
@@ -117,9 +122,14 @@ class DecoderEngine:
         """Tokens of a text; text that looks like a control token is taken as text."""
         return plain_ids(self._tokenizer, text)
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """How many tokens the prompt has that these messages make, control tokens included."""
-        return len(self._template.prompt(messages).token_ids)
+    @property
+    def tool_markup(self) -> ToolMarkup:
+        """How tool calls stand in the answer's text."""
+        return self._template.tool_markup
+
+    def count_prompt_tokens(self, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> int:
+        """How many tokens the prompt has that these messages and tools make, control tokens included."""
+        return len(self._render(messages, tools).token_ids)
 
     def stream(
         self,
@@ -131,12 +141,17 @@ class DecoderEngine:
         label: str = "",
         should_stop: ShouldStop | None = None,
         on_read: ReadProgress | None = None,
+        tools: Sequence[Tool] | None = None,
+        constraint: Constraint | None = None,
     ) -> Iterator[Piece]:
         """Write the answer piece by piece; see `Engine.stream`."""
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
-        prompt = self._prompt(messages)  # here, so that a prompt that does not fit is an error of this call
-        return self._stream(prompt, max_tokens, sampling, stop, label, should_stop, on_read)
+        # Here, so that a prompt that does not fit and a constraint that is wrong are errors of this call.
+        prompt = self._prompt(messages, tools)
+        guide = None if constraint is None else self._guide(constraint, prompt)
+        tags = {token_id: tag for tag, token_id in self.tool_markup.token_ids.items()} if tools else {}
+        return self._stream(prompt, max_tokens, sampling, stop, label, should_stop, on_read, guide, tags)
 
     def _stream(
         self,
@@ -147,6 +162,8 @@ class DecoderEngine:
         label: str,
         should_stop: ShouldStop | None,
         on_read: ReadProgress | None,
+        guide: AnswerGuide | None,
+        tags: Mapping[int, str],
     ) -> Iterator[Piece]:
         n_prompt = len(prompt.token_ids)
         with self._lock:
@@ -162,22 +179,36 @@ class DecoderEngine:
             sampler = Sampler(sampling)
             text = TextStream(self._tokenizer, stop)
             splitter = ReasoningSplitter(starts_in_reasoning=prompt.opens_reasoning)
-            reason: FinishReason = "length"
-            written = 0
-            for _ in range(min(max_tokens, self.context_tokens - n_prompt)):
+            reason: FinishReason | None = None
+            written, room = 0, min(max_tokens, self.context_tokens - n_prompt)
+            while reason is None:
                 if should_stop is not None and should_stop():
                     reason = "cancelled"
                     break
-                token = sampler(logits, state.token_ids if sampling.repetition_penalty != 1 else ())
-                if token in self._ends:
+                previous = state.token_ids if sampling.repetition_penalty != 1 else ()
+                chosen = _next_tokens(sampler, logits, previous, guide, self._ends)
+                tokens = chosen[: room - written]
+                for token in tokens:
+                    if token in self._ends:
+                        reason = "stop"
+                        break
+                    written += 1
+                    # A tag of tool calls may be a control token, which is no text otherwise.
+                    shown = text.flush() + tags[token] if token in tags else text.feed(token)
+                    yield from _pieces(splitter.feed(shown))
+                    if text.stopped:
+                        reason = "stop"
+                        break
+                if reason is None and guide is not None and guide.finished and tokens == chosen:
                     reason = "stop"
-                    break
-                written += 1
-                yield from _pieces(splitter.feed(text.feed(token)))
-                if text.stopped:
-                    reason = "stop"
-                    break
-                logits = session.decoder.decode(token, state)
+                if reason is None and written == room:
+                    reason = "length"
+                if reason is None:
+                    logits = (
+                        session.decoder.decode(tokens[0], state)
+                        if len(tokens) == 1
+                        else session.decoder.prefill(tokens, state)
+                    )
             yield from _pieces(splitter.feed(text.flush()))
             yield from _pieces(splitter.flush())
             if reason != "cancelled":
@@ -197,22 +228,48 @@ class DecoderEngine:
 
     def close(self) -> None:
         """Free the memory."""
-        with self._lock:
-            self._session = None
+        with self._lock, self._vocabulary_lock:
+            self._session = self._vocabulary = None
+
+    def _guide(self, constraint: Constraint, prompt: Prompt) -> AnswerGuide:
+        with self._vocabulary_lock:
+            if self._vocabulary is None:
+                self._vocabulary = TokenVocabulary(self._tokenizer, self._ends, self._vocab_size)
+            vocabulary = self._vocabulary
+        return vocabulary.guide(constraint, in_reasoning=prompt.opens_reasoning)
 
     def _open_session(self) -> ReadingSession:
         if self._session is None:
             raise ModelError(f"{self.name}: the engine is closed")
         return self._session
 
-    def _prompt(self, messages: Sequence[Message]) -> Prompt:
-        prompt = self._template.prompt(messages)
+    def _render(self, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> Prompt:
+        told, own_tools = messages_for(self.tool_markup, messages, tools)
+        return self._template.prompt(told, tools=own_tools)
+
+    def _prompt(self, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> Prompt:
+        prompt = self._render(messages, tools)
         if len(prompt.token_ids) >= self.context_tokens:
             raise ContextOverflowError(
                 f"{self.name}: the prompt has {len(prompt.token_ids):,} tokens and the context "
                 f"{self.context_tokens:,}, of which the answer needs some; shorten the prompt or raise context_tokens"
             )
         return prompt
+
+
+def _next_tokens(
+    sampler: Sampler, logits: Tensor, previous: Sequence[int], guide: AnswerGuide | None, ends: Collection[int]
+) -> list[int]:
+    """The token that is chosen and those that the guide makes follow, or those that it begins with."""
+    if guide is None:
+        return [sampler(logits, previous)]
+    if forced := guide.forced():
+        return forced
+    token = sampler(guide.mask(logits), previous)
+    if token in ends:
+        return [token]
+    guide.accept(token)
+    return [token, *guide.forced()]
 
 
 def _pieces(parts: Sequence[tuple[str, str]]) -> Iterator[Piece]:

@@ -5,14 +5,33 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from .constraint import Constraint
 from .sampling import SamplingOptions
+from .tool_calls import ToolMarkup
 
-__all__ = ["READING_LABEL", "Engine", "FinishReason", "Message", "Piece", "ReadProgress", "ShouldStop", "Usage"]
+__all__ = [
+    "READING_LABEL",
+    "Engine",
+    "FinishReason",
+    "Message",
+    "Piece",
+    "ReadProgress",
+    "ShouldStop",
+    "Tool",
+    "Usage",
+]
 
-Message = dict[str, str]
-"""`{"role": "system" | "user" | "assistant", "content": text}`."""
+Message = dict[str, Any]
+"""`{"role": "system" | "user" | "assistant" | "tool", "content": text}`.
+
+An assistant's may have `tool_calls` in OpenAI's form, with arguments as objects; a tool's has the `tool_call_id` and
+perhaps the `name` of its call.
+"""
+
+Tool = dict[str, Any]
+"""`{"type": "function", "function": {"name": …, "description": …, "parameters": JSON schema}}`."""
 
 READING_LABEL = "reading_label"
 """Key in a LangChain message's `additional_kwargs`: the name under which its text is listed among the readings."""
@@ -65,12 +84,17 @@ class Engine(Protocol):
         """Most tokens that prompt and answer may have together."""
         ...
 
+    @property
+    def tool_markup(self) -> ToolMarkup:
+        """How tool calls stand in the answer's text."""
+        ...
+
     def token_ids(self, text: str) -> list[int]:
         """Tokens of a text; text that looks like a control token is taken as text."""
         ...
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """How many tokens the prompt has that these messages make, control tokens included."""
+    def count_prompt_tokens(self, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> int:
+        """How many tokens the prompt has that these messages and tools make, control tokens included."""
         ...
 
     def stream(
@@ -83,6 +107,8 @@ class Engine(Protocol):
         label: str = "",
         should_stop: ShouldStop | None = None,
         on_read: ReadProgress | None = None,
+        tools: Sequence[Tool] | None = None,
+        constraint: Constraint | None = None,
     ) -> Iterator[Piece]:
         """Write the answer piece by piece; closing the iterator stops the work.
 
@@ -94,9 +120,13 @@ class Engine(Protocol):
             label: What is being read, such as names of documents: readings are listed under it.
             should_stop: Asked while reading and writing.
             on_read: Told while reading.
+            tools: What the model is told that it may call; its calls come as text, in the `tool_markup`.
+            constraint: What the answer must look like; what the model thinks before it is free. The answer ends where
+                nothing may follow. Out of tokens it is cut, with the finish reason `length`.
 
         Raises:
             ContextOverflowError: The prompt leaves no room in the context. Nothing is ever cut.
+            ValueError: The constraint is wrong, or no answer fits it.
         """
         ...
 

@@ -1,42 +1,45 @@
 """From a question to an answer whose citations were looked up on their pages, with a receipt of what was read.
 
-The walk: route by token count; find passages; pick the sentences that bear on the question; let the reader answer from
-them (or from the whole document); find for each of its statements the unit that supports it; look that unit up on the
-stored page; decide between an answer and "not found" from the evidence.
+The walk is a row of steps: route by token count; search passages; pick the sentences that bear on the question; let the
+reader answer from them (or from the whole document); check, which is to find for each of its statements the unit that
+supports it and that unit on the stored page. Whether there is an answer or "not found" is decided from the evidence.
+What the steps take and give stands in `steps.py`, what comes of them in `receipt.py`.
 """
 
+import contextlib
 import math
-import time
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Generator, Iterator, Sequence
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config, set_config_context
 
 from longleaf.errors import QuestionError
-from longleaf.ingestion import Document, Library
+from longleaf.ingestion import Document, Library, Page
 
+from .background import BackgroundEmbedding
 from .citations import Citation, cite
 from .embeddings import Embedder
 from .evidence import Evidence, SearchedPage, excerpts, rank_evidence
-from .prompts import (
-    document_heading,
-    excerpt_messages,
-    page_text,
-    support_messages,
-    whole_document_messages,
-)
+from .langchain_documents import searched_in
+from .prompts import document_heading, excerpt_messages, page_text, support_messages, whole_document_messages
+from .reader import ChatModelReader, Reader, ShouldStop, as_reader
+from .receipt import Answer, Receipt, Statement
 from .route import Route, choose_route
 from .scope import Scope
-from .search import Hit, search
+from .search import search
 from .sentences import split_units
+from .steps import Asked, Checked, Picked, Reply, RouteAsked, Routed, Searched, Steps
 from .store import PassageStore
 from .support import Signals, confidence, find_support, names_held, says_not_in_text
+from .widen import widened
 
-__all__ = ["Answer", "Answerer", "Reader", "Receipt", "Statement"]
+__all__ = ["Answer", "Answerer", "Progress", "Reader", "Receipt", "Statement"]
 
 NOT_FOUND = "Not found in what was read."
+STOPPED = "Stopped before the answer was complete."
 ANSWER_TOKENS = 128
 """Room kept for the answer."""
 OVERHEAD_TOKENS = 96
@@ -47,6 +50,9 @@ EVIDENCE_SCORE_DROP = 0.3
 """On the retrieval route the reader is shown the best units, none that scores so much less than the first. That is
 240 tokens on average, some five seconds of prefill on two cores, and holds 49 of the 60 answers to the project's own
 questions; four units of any score are 270 tokens and hold as many."""
+LONG_CONTEXT_TOKENS = 32_000
+WIDE_EVIDENCE_TOKENS = 8_000
+"""A reader with a context of so many tokens is shown passages with their sections, up to so many tokens."""
 MAX_NEAREST = 3
 UNASKED = 0.2
 """Stands for the reader's "yes" where there is no reader to ask."""
@@ -55,166 +61,43 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage in a few words, done, in all)."""
 
 
-class Reader(Protocol):
-    """What the walk needs of a model: LangChain's chat interface and a few figures about itself."""
-
-    @property
-    def model_name(self) -> str:
-        """Shown with the answer; token counts are kept under it."""
-
-    @property
-    def context_tokens(self) -> int:
-        """Tokens of prompt and answer together."""
-
-    def get_num_tokens(self, text: str) -> int:
-        """Tokens of a text, without a chat template."""
-
-    def invoke(
-        self,
-        input: Sequence[BaseMessage],  # noqa: A002 (LangChain's name)
-        *,
-        max_tokens: int,
-        on_read: Callable[[int, int, float], None] | None,
-    ) -> AIMessage:
-        """The reply, of at most `max_tokens` tokens; `on_read` is told (tokens read, tokens in all, seconds left)."""
-
-    def choose(self, messages: Sequence[BaseMessage], options: Sequence[str]) -> dict[str, float]:
-        """Probability of each option as the reply, adding up to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A sentence of the answer, and which citations (by index) support it."""
-
-    text: str
-    supported: bool
-    citations: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What was read for this answer.
-
-    Attributes:
-        pages_total: Pages of all documents asked.
-        pages_read: Pages that the reader saw text of.
-        pages_searched: Pages whose text was searched.
-        pages_ocr: Pages of the documents whose text came from OCR.
-        pages_unread: Pages without usable text: images where OCR was not at hand.
-        pages_dropped: Pages with text that were left out of what was searched or read; 0 on both routes.
-        tokens_document: Tokens of all pages with their marks; None without a reader.
-        tokens_budget: Tokens of the reader's context left for the document.
-        tokens_prompt: Tokens that the reader was given.
-        tokens_reused: Of these, tokens that it did not have to read again.
-        seconds_saved: What reading those had taken before.
-        passages: Passages found by the search.
-        seconds: By step, and in all.
-        warnings: What is known to be wrong with the documents.
-    """
-
-    pages_total: int
-    pages_read: int
-    pages_searched: int
-    pages_ocr: int
-    pages_unread: int
-    pages_dropped: int
-    tokens_document: int | None
-    tokens_budget: int | None
-    tokens_prompt: int
-    tokens_reused: int
-    seconds_saved: float
-    passages: int
-    seconds: dict[str, float]
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer with what stands behind it; `to_dict` gives the object that `ask --json` prints.
-
-    Attributes:
-        question: As it was asked.
-        answer: The statements, or that nothing was found.
-        found: Whether what was read supports an answer.
-        route: The way taken, and why.
-        citations: Quotes that were found on their pages; none where nothing supports an answer.
-        statements: The answer's sentences, each with its citations.
-        nearest: Where nothing was found: the passages that came nearest, which answer nothing.
-        confidence: Trust in the best supported statement, in [0, 1].
-        signals: What that trust rests on; None where no statement is supported.
-        reply: What the reader wrote, whether or not it could be supported.
-        receipt: What was read.
-        model: Who wrote the answer.
-    """
-
-    question: str
-    answer: str
-    found: bool
-    route: Route
-    citations: tuple[Citation, ...]
-    statements: tuple[Statement, ...]
-    nearest: tuple[Citation, ...]
-    confidence: float
-    signals: Signals | None
-    reply: str
-    receipt: Receipt
-    model: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts, strings and numbers, ready for JSON."""
-        return asdict(self)
-
-
-@dataclass(slots=True)
-class _Clock:
-    seconds: dict[str, float] = field(default_factory=dict)
-    begun: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def step(self, name: str) -> Any:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begun, 3)
-
-    def total(self) -> dict[str, float]:
-        return self.seconds | {"total": round(time.perf_counter() - self.begun, 3)}
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """What the reader wrote, and what it was shown."""
-
-    text: str
-    pages: frozenset[tuple[int, int]]
-    says_yes: float
-    tokens_prompt: int
-    tokens_reused: int
-    seconds_saved: float
+class _Stopped(Exception):  # noqa: N818  it is no error
+    """The user stopped between two steps."""
 
 
 class Answerer:
-    """Answers questions about documents of one library.
+    """Answers questions about documents of one library. Several threads may ask at once.
 
         answerer = Answerer(library, ChatLongleaf(), LongleafEmbeddings())
         answer = answerer.ask("What were net sales in 2021?", [document])
 
     Args:
         library: Where the documents are.
-        reader: Writes the answer; None answers with the sentences found.
+        reader: Writes the answer; None answers with the sentences found. A LangChain chat model is made a reader.
         embedder: None searches by full text alone.
         min_confidence: An answer is given from this confidence on.
+        store: The passages of the library, where they are to be searched with an index of another kind.
+        evidence_tokens: Room for passages and the sections around them on the retrieval route; 0 shows single
+            sentences and rows. By default that, and `WIDE_EVIDENCE_TOKENS` to a reader with a long context.
     """
 
     def __init__(
-        self, library: Library, reader: Reader | None, embedder: Embedder | None, *, min_confidence: float = 0.5
+        self,
+        library: Library,
+        reader: Reader | BaseChatModel | None,
+        embedder: Embedder | None,
+        *,
+        min_confidence: float = 0.5,
+        store: PassageStore | None = None,
+        evidence_tokens: int | None = None,
     ) -> None:
         self.library = library
         self.min_confidence = min_confidence
-        self.store = PassageStore(library)
-        self.reader = reader
+        self.evidence_tokens = evidence_tokens
+        self.store = store or PassageStore(library)
+        self.reader = as_reader(reader) if isinstance(reader, BaseChatModel) else reader
         self.embedder = embedder
+        self.background = BackgroundEmbedding(self.store, embedder) if embedder else None
 
     def prepare(self, documents: Sequence[Document], progress: Progress | None = None, *, embed: bool = True) -> None:
         """Cuts, and embeds, what is not yet; later questions find it done."""
@@ -224,88 +107,220 @@ class Answerer:
             report = (lambda done, total: progress("embedding passages", done, total)) if progress else None
             self.store.embed(documents, self.embedder, report)
 
+    def begin(self, documents: Sequence[Document]) -> None:
+        """Cuts what is not yet, and has it embedded in the background: questions can be asked at once."""
+        self.prepare(documents, embed=False)
+        if self.background:
+            self.background.add(documents)
+
+    def finish(self, progress: Progress | None = None) -> None:
+        """Waits until what was begun is embedded."""
+        report = (lambda done, total: progress("embedding passages", done, total)) if progress else None
+        if self.background:
+            self.background.finish(report)
+
+    def close(self) -> None:
+        """Ends what goes on in the background; what is left is begun again another time."""
+        if self.background:
+            self.background.stop()
+
     def ask(
         self,
         question: str,
         documents: Sequence[Document],
         *,
-        route: Literal["auto", "whole-document", "retrieval"] = "auto",
+        route: RouteAsked = "auto",
         top_k: int = 12,
         progress: Progress | None = None,
+        pages: tuple[int, int] | None = None,
+        retriever: BaseRetriever | None = None,
+        should_stop: ShouldStop | None = None,
+        config: RunnableConfig | None = None,
     ) -> Answer:
         """Answers one question about these documents.
 
         Args:
             question: In plain words.
-            documents: One or several.
+            documents: One or several; none where a retriever is given.
             route: "auto" reads the whole document where it fits.
             top_k: Passages searched for evidence.
             progress: Called as the work goes on.
+            pages: First and last page (1-based, both included) to search and to read; all by default.
+            retriever: Brings the evidence in place of the search. Its Documents are cited on the library's pages where
+                they say that they are from there, else by their own text.
+            should_stop: Asked between steps and while the reader reads and writes; True
+                ends the walk with an answer that is marked as stopped.
+            config: The run that the steps belong to, with callbacks, tags and metadata.
 
         Raises:
-            QuestionError: The question is empty, there is no document, or the route asked for is not possible.
+            QuestionError: The question is empty, there is no document, a page range that no document has, or the route
+                asked for is not possible.
             ModelNotInstalledError: The reader's weights are not on this machine.
+            ReaderError: A reader elsewhere can't be reached, or refuses.
         """
+        asked = self.pose(question, documents, route=route, top_k=top_k, pages=pages, retriever=retriever)
+        walk = self._walk(asked, progress, should_stop, config, streaming=False)
+        while True:
+            try:
+                next(walk)
+            except StopIteration as end:
+                answer: Answer = end.value
+                return answer
+
+    def stream(
+        self,
+        question: str,
+        documents: Sequence[Document],
+        *,
+        route: RouteAsked = "auto",
+        top_k: int = 12,
+        progress: Progress | None = None,
+        pages: tuple[int, int] | None = None,
+        retriever: BaseRetriever | None = None,
+        should_stop: ShouldStop | None = None,
+        config: RunnableConfig | None = None,
+    ) -> Iterator[str | Answer]:
+        """As `ask`, but hands out what the reader writes while it writes.
+
+        Yields:
+            Pieces of text as the reader writes them: a draft, of which nothing is checked yet and which the answer may
+            not bear out; then the answer.
+
+        Raises:
+            QuestionError: At the call; the other errors of `ask` come while it is read.
+        """
+        asked = self.pose(question, documents, route=route, top_k=top_k, pages=pages, retriever=retriever)
+        return self._events(asked, progress, should_stop, config)
+
+    def _events(
+        self, asked: Asked, progress: Progress | None, should_stop: ShouldStop | None, config: RunnableConfig | None
+    ) -> Iterator[str | Answer]:
+        yield (yield from self._walk(asked, progress, should_stop, config, streaming=True))
+
+    def _walk(
+        self,
+        asked: Asked,
+        progress: Progress | None,
+        should_stop: ShouldStop | None,
+        config: RunnableConfig | None,
+        *,
+        streaming: bool,
+    ) -> Generator[str, None, Answer]:
+        """All steps in their order; yields what the reader writes, returns the answer."""
+        with self.background.paused() if self.background else contextlib.nullcontext():
+            return (yield from self._steps(asked, progress, should_stop, config, streaming=streaming))
+
+    def _steps(
+        self,
+        asked: Asked,
+        progress: Progress | None,
+        should_stop: ShouldStop | None,
+        config: RunnableConfig | None,
+        *,
+        streaming: bool,
+    ) -> Generator[str, None, Answer]:
+        steps = Steps(config)
+        routed = Routed(Route("retrieval", "stopped before a route was chosen"))
+        searched, picked, reply, checked = Searched(), Picked(), Reply("", UNASKED), Checked()
+        stop_if_asked = _stopper(should_stop)
+        try:
+            with steps.step("index", documents=[d.name for d in asked.scope.documents]):
+                stop_if_asked()
+                self.begin(asked.scope.documents)
+            with steps.step("route", asked_for=asked.route) as step:
+                stop_if_asked()
+                routed = self.route(asked)
+                step.outputs |= {"route": routed.route.name, "reason": routed.route.reason}
+            with steps.step("search", question=asked.question, top_k=asked.top_k) as step:
+                stop_if_asked()
+                searched = self.search(asked, step.config)
+                step.outputs |= {"method": searched.found.method, "passages": len(searched.found.hits)}
+            with steps.step("pick", passages=len(searched.found.hits)) as step:
+                picked = self.pick(asked, routed, searched)
+                step.outputs |= {"pages": [number for _, number in sorted(picked.pages)]}
+            with steps.step("read", question=asked.question) as step:
+                stop_if_asked()
+                if streaming:
+                    reply = yield from self._read_pieces(asked, picked, progress, should_stop, step.config)
+                else:
+                    reply = self.read(asked, picked, progress, should_stop, step.config)
+                step.outputs |= {"reply": reply.text}
+            if not reply.stopped:
+                with steps.step("check", reply=reply.text) as step:
+                    checked = self.check(asked, picked, reply)
+                    step.outputs |= {"quotes": [citation.quote for citation in checked.citations]}
+        except _Stopped:
+            reply = Reply("", 0.0, stopped=True)
+        return self._answer(asked, routed, searched, picked, reply, checked, steps)
+
+    def pose(
+        self,
+        question: str,
+        documents: Sequence[Document],
+        *,
+        route: RouteAsked = "auto",
+        top_k: int = 12,
+        pages: tuple[int, int] | None = None,
+        retriever: BaseRetriever | None = None,
+    ) -> Asked:
+        """The question as the steps take it; the arguments and errors are those of `ask`."""
         question = " ".join(question.split())
         if not question:
             raise QuestionError("the question is empty: put it in quotes after the files")
-        if not documents:
+        if retriever is not None:
+            if documents or pages:
+                raise QuestionError("a retriever brings its own documents: give it alone, without documents or pages")
+            if route == "whole-document":
+                raise QuestionError("a retriever brings passages, not whole documents: use the route auto or retrieval")
+        elif not documents:
             raise QuestionError("there is no document to ask: name a file, or add one with `longleaf add FILE`")
         for document in documents:
             if document.state != "ready":
                 raise QuestionError(f"{document.name} was not read to its end: add it again, and it goes on there")
-        clock = _Clock()
-        with clock.step("index"):
-            self.prepare(documents, progress)
-        with clock.step("route"):
-            tokens_document, budget = self._tokens(question, documents)
-            chosen = choose_route(
-                tokens_document, budget or 0, self.reader.context_tokens if self.reader else 0,
-                self.reader.model_name if self.reader else "", route,
-            )  # fmt: skip
-        with clock.step("search"):
-            hits = search(question, Scope.of(documents), self.store, self.embedder, top_k).hits
-            ranked = rank_evidence(question, hits, self._pages_of(hits, documents), self.embedder)
-        with clock.step("read"):
-            reply = self._read(question, documents, chosen, ranked, progress)
-        with clock.step("check"):
-            statements, citations, signals = self._check(question, reply, ranked)
-        trust = confidence(signals) if signals else 0.0
-        found = bool(citations) and trust >= self.min_confidence
-        return Answer(
-            question=question,
-            answer=" ".join(statement.text for statement in statements) if found else NOT_FOUND,
-            found=found,
-            route=chosen,
-            citations=tuple(citations) if found else (),
-            statements=tuple(statements) if found else (),
-            nearest=() if found else _nearest(ranked),
-            confidence=round(trust, 3),
-            signals=signals,
-            reply=reply.text,
-            receipt=self._receipt(documents, hits, reply, tokens_document, budget, clock),
-            model=self.reader.model_name if self.reader else "none (sentences as they stand)",
-        )
+        return Asked(question, Scope.of(documents, pages), route, top_k, retriever)
 
-    def _tokens(self, question: str, documents: Sequence[Document]) -> tuple[int | None, int | None]:
-        """Tokens of the documents, and of the room for them; (None, None) without a reader."""
+    def route(self, asked: Asked) -> Routed:
+        """The way that a question takes, by the tokens of what is asked and the room that the reader has for them."""
+        if asked.retriever is not None:
+            return Routed(Route("retrieval", f"the evidence comes from {asked.retriever.get_name()}, as asked for"))
         reader = self.reader
         if reader is None:
-            return None, None
-        total = 0
-        for document in documents:
-            known = self.store.token_count(document, reader.model_name)
-            if known is None:
-                texts = [document_heading(document.name), *map(page_text, self.library.pages(document))]
-                known = sum(reader.get_num_tokens(text) for text in texts)
-                self.store.keep_token_count(document, reader.model_name, known)
-            total += known
-        return total, reader.context_tokens - ANSWER_TOKENS - OVERHEAD_TOKENS - reader.get_num_tokens(question)
+            return Routed(choose_route(None, 0, 0, "", asked.route))
+        tokens = self._tokens(asked.scope, reader)
+        budget = reader.context_tokens - ANSWER_TOKENS - OVERHEAD_TOKENS - reader.get_num_tokens(asked.question)
+        route = choose_route(tokens, budget, reader.context_tokens, reader.model_name, asked.route)
+        if isinstance(reader, ChatModelReader) and reader.notes:
+            route = Route(route.name, "; ".join((route.reason, *reader.notes)))
+        return Routed(route, tokens, budget)
 
-    def _pages_of(self, hits: Sequence[Hit], documents: Sequence[Document]) -> dict[tuple[int, int], SearchedPage]:
-        by_id = {document.id: document for document in documents}
-        keys = {(hit.stored.document_id, hit.stored.passage.page) for hit in hits}
-        return {key: self._searched_page(by_id[key[0]], key[1]) for key in sorted(keys)}
+    def _tokens(self, scope: Scope, reader: Reader) -> int:
+        """Tokens of all pages asked, counted once for each whole document."""
+        name = reader.tokenizer_name if isinstance(reader, ChatModelReader) else reader.model_name
+        total = 0
+        for document in scope.documents:
+            whole = document.id not in scope.page_ranges
+            known = self.store.token_count(document, name) if whole else None
+            if known is None:
+                texts = [document_heading(document.name), *map(page_text, self._pages_asked(scope, document))]
+                known = sum(reader.get_num_tokens(text) for text in texts)
+                if whole:
+                    self.store.keep_token_count(document, name, known)
+            total += known
+        return total
+
+    def _pages_asked(self, scope: Scope, document: Document) -> Iterator[Page]:
+        first, last = scope.pages_of(document)
+        return (page for page in self.library.pages(document) if first <= page.number <= last)
+
+    def search(self, asked: Asked, config: RunnableConfig | None = None) -> Searched:
+        """Passages that may hold the answer; they must have been prepared, unless a retriever brings them."""
+        if asked.retriever is not None:
+            documents = asked.retriever.invoke(asked.question, config)
+            return searched_in(documents, self.store, asked.retriever.get_name())
+        found = search(asked.question, asked.scope, self.store, self.embedder, asked.top_k)
+        by_id = {document.id: document for document in asked.scope.documents}
+        keys = {(hit.stored.document_id, hit.stored.passage.page) for hit in found.hits}
+        return Searched(found, {key: self._searched_page(by_id[key[0]], key[1]) for key in sorted(keys)})
 
     def _searched_page(self, document: Document, number: int) -> SearchedPage:
         page = self.library.page(document, number)
@@ -315,95 +330,224 @@ class Answerer:
         }
         return SearchedPage(document, page, tuple(units[start] for start in sorted(units)))
 
-    def _read(
-        self,
-        question: str,
-        documents: Sequence[Document],
-        route: Route,
-        ranked: Sequence[Evidence],
-        progress: Progress | None,
-    ) -> _Reply:
-        """Lets the reader answer; without one, the best sentence stands for the answer."""
+    def pick(self, asked: Asked, routed: Routed, searched: Searched) -> Picked:
+        """The units that bear on the question, and the prompt: the best of them, or the pages asked."""
+        found = searched.found
+        ranked = tuple(rank_evidence(asked.question, found.hits, searched.pages, self.embedder, found.similarities))
         if self.reader is None or not ranked:
-            best = ranked[:1]
-            return _Reply(
-                " ".join(e.text for e in best),
-                frozenset((e.document.id, e.page_number) for e in best),
-                UNASKED,
-                0,
-                0,
-                0.0,
+            return Picked(ranked, (), frozenset((e.document.id, e.page_number) for e in ranked[:1]))
+        if routed.route.name == "whole-document":
+            scope = asked.scope
+            read = [(d, [page for page in self._pages_asked(scope, d) if page.text]) for d in scope.documents]
+            label = ", ".join(_name_with_pages(scope, document) for document in scope.documents)
+            messages = whole_document_messages(((d.name, pages) for d, pages in read), asked.question, label)
+            return Picked(
+                ranked, tuple(messages), frozenset((d.id, page.number) for d, pages in read for page in pages)
             )
-        if route.name == "whole-document":
-            read = [(d, [page for page in self.library.pages(d) if page.text]) for d in documents]
-            messages = whole_document_messages(((d.name, pages) for d, pages in read), question)
-            seen = frozenset((d.id, page.number) for d, pages in read for page in pages)
+        if room := self._evidence_room(self.reader, asked, routed):
+            by_id = {document.id: document for document in asked.scope.documents}
+            shown = widened(found.hits, by_id, self.store, room, self.reader.get_num_tokens)
         else:
             least = ranked[0].score - EVIDENCE_SCORE_DROP
             shown = excerpts([e for e in ranked[:EVIDENCE_UNITS] if e.score >= least], EVIDENCE_CHARS)
-            messages = excerpt_messages(shown, question)
-            seen = frozenset((excerpt.document.id, excerpt.page_number) for excerpt in shown)
-        name = self.reader.model_name
+        seen = frozenset((excerpt.document.id, excerpt.page_number) for excerpt in shown)
+        return Picked(ranked, tuple(excerpt_messages(shown, asked.question)), seen)
 
-        def on_read(done: int, total: int, _seconds_left: float) -> None:
-            if progress:
-                progress(f"{name} reads (tokens)" if done < total else f"{name} answers", done, total)
+    def _evidence_room(self, reader: Reader, asked: Asked, routed: Routed) -> int:
+        """Tokens for whole passages; 0 where sentences are shown."""
+        if asked.retriever is not None or asked.scope.page_ranges:
+            return 0  # the library may not have them, and what is around a passage may lie outside the pages asked
+        room = self.evidence_tokens
+        if room is None:
+            room = WIDE_EVIDENCE_TOKENS if reader.context_tokens >= LONG_CONTEXT_TOKENS else 0
+        return min(room, max(routed.tokens_budget or 0, 0))
 
-        reply = self.reader.invoke(messages, max_tokens=ANSWER_TOKENS, on_read=on_read)
-        usage = reply.usage_metadata
-        text = str(reply.text).strip()
-        refused = says_not_in_text(text)
-        says_yes = 0.0 if refused else self.reader.choose(support_messages(messages, question), ("yes", "no"))["yes"]
-        reused = (usage.get("input_token_details") or {}).get("cache_read", 0) if usage else 0
-        tokens = usage["input_tokens"] if usage else 0
-        return _Reply(text, seen, says_yes, tokens, reused, reply.response_metadata.get("seconds_saved", 0.0))
+    def read(
+        self,
+        asked: Asked,
+        picked: Picked,
+        progress: Progress | None = None,
+        should_stop: ShouldStop | None = None,
+        config: RunnableConfig | None = None,
+    ) -> Reply:
+        """What the reader answers; without one, the best sentence stands for the answer."""
+        reader = self.reader
+        if reader is None or not picked.messages:
+            return Reply(" ".join(e.text for e in picked.ranked[:1]), UNASKED)
+        message = reader.invoke(
+            picked.messages,
+            config,
+            max_tokens=ANSWER_TOKENS,
+            on_read=_on_read(reader.model_name, progress),
+            should_stop=should_stop,
+        )
+        return self._reply(reader, asked, picked, message, config)
 
-    def _check(
-        self, question: str, reply: _Reply, ranked: Sequence[Evidence]
-    ) -> tuple[list[Statement], list[Citation], Signals | None]:
-        """The reply's statements, the citations that support them, and the signals of the best supported one."""
+    def _read_pieces(
+        self,
+        asked: Asked,
+        picked: Picked,
+        progress: Progress | None,
+        should_stop: ShouldStop | None,
+        config: RunnableConfig,
+    ) -> Generator[str, None, Reply]:
+        """As `read`, and yields the reader's text as it comes."""
+        reader = self.reader
+        if reader is None or not picked.messages:
+            return self.read(asked, picked)
+        pieces = reader.stream(
+            picked.messages,
+            config,
+            max_tokens=ANSWER_TOKENS,
+            on_read=_on_read(reader.model_name, progress),
+            should_stop=should_stop,
+        )
+        whole: AIMessageChunk | None = None
+        with contextlib.ExitStack() as stack:
+            if isinstance(pieces, Generator):
+                stack.callback(pieces.close)  # whoever stops listening stops the reader
+            for piece in pieces:
+                whole = piece if whole is None else whole + piece
+                if text := str(piece.text):
+                    yield text
+        return self._reply(reader, asked, picked, whole or AIMessageChunk(content=""), config)
+
+    def _reply(
+        self, reader: Reader, asked: Asked, picked: Picked, message: AIMessage, config: RunnableConfig | None
+    ) -> Reply:
+        """The reader's message with its figures, and the reader's word on whether the text states the answer."""
+        usage = message.usage_metadata
+        text = str(message.text).strip()
+        stopped = message.response_metadata.get("finish_reason") == "cancelled"
+        says_yes = 0.0
+        if not stopped and not says_not_in_text(text):
+            prompt = support_messages(picked.messages, asked.question)
+            with set_config_context(
+                ensure_config(config)
+            ) as context:  # `choose` takes none; a call inside it finds it there
+                says_yes = context.run(reader.choose, prompt, ("yes", "no"))["yes"]
+        return Reply(
+            text,
+            says_yes,
+            tokens_prompt=usage["input_tokens"] if usage else 0,
+            tokens_reused=(usage.get("input_token_details") or {}).get("cache_read") or 0 if usage else 0,
+            seconds_saved=message.response_metadata.get("seconds_saved", 0.0),
+            stopped=stopped,
+        )
+
+    def check(self, asked: Asked, picked: Picked, reply: Reply) -> Checked:
+        """Cuts the reply into statements, and looks up for each the unit that supports it."""
         statements: list[Statement] = []
         citations: list[Citation] = []
         weighed: list[Signals] = []
         refused = says_not_in_text(reply.text)
         texts = [] if refused else [reply.text[u.start : u.end] for u in split_units(reply.text)]
         for text in texts:
-            support = find_support(text, ranked)
+            support = find_support(text, picked.ranked)
             index = _cite(support, citations) if support else None
             if support is None or index is None:
                 statements.append(Statement(text, supported=False, citations=()))
                 continue
-            weighed.append(_signals(question, support, reply))
+            weighed.append(_signals(asked.question, support, reply))
             statements.append(Statement(text, supported=True, citations=(index,)))
-        return statements, citations, max(weighed, key=confidence, default=None)
+        return Checked(tuple(statements), tuple(citations), max(weighed, key=confidence, default=None))
+
+    def _answer(
+        self,
+        asked: Asked,
+        routed: Routed,
+        searched: Searched,
+        picked: Picked,
+        reply: Reply,
+        checked: Checked,
+        steps: Steps,
+    ) -> Answer:
+        trust = confidence(checked.signals) if checked.signals else 0.0
+        found = bool(checked.citations) and trust >= self.min_confidence
+        text = " ".join(statement.text for statement in checked.statements)
+        if not found:
+            text = STOPPED if reply.stopped else NOT_FOUND
+        return Answer(
+            question=asked.question,
+            answer=text,
+            found=found,
+            route=routed.route,
+            citations=checked.citations if found else (),
+            statements=checked.statements if found else (),
+            nearest=() if found else _nearest(picked.ranked),
+            confidence=round(trust, 3),
+            signals=checked.signals,
+            reply=reply.text,
+            receipt=self._receipt(asked.scope, routed, searched, picked, reply, steps),
+            model=self.reader.model_name if self.reader else "none (sentences as they stand)",
+            stopped=reply.stopped,
+        )
 
     def _receipt(
-        self,
-        documents: Sequence[Document],
-        hits: Sequence[Hit],
-        reply: _Reply,
-        tokens_document: int | None,
-        budget: int | None,
-        clock: _Clock,
+        self, scope: Scope, routed: Routed, searched: Searched, picked: Picked, reply: Reply, steps: Steps
     ) -> Receipt:
-        total = sum(document.n_pages for document in documents)
-        unread = sum(document.n_pages_unread for document in documents)
+        documents = scope.documents or tuple({p.document.id: p.document for p in searched.pages.values()}.values())
+        total = sum(document.n_pages for document in documents) if scope.documents else len(searched.pages)
+        asked, ocr, unread = self._pages_by_source(scope) if scope.documents else _given_by_source(searched)
         return Receipt(
             pages_total=total,
-            pages_read=len(reply.pages),
-            pages_searched=total - unread,
-            pages_ocr=sum(document.n_pages_ocr for document in documents),
+            pages_read=len(picked.pages) if reply.text or not reply.stopped else 0,
+            pages_searched=asked - unread,
+            pages_ocr=ocr,
             pages_unread=unread,
             pages_dropped=0,
-            tokens_document=tokens_document,
-            tokens_budget=budget,
+            tokens_document=routed.tokens_document,
+            tokens_budget=routed.tokens_budget,
             tokens_prompt=reply.tokens_prompt,
             tokens_reused=reply.tokens_reused,
             seconds_saved=reply.seconds_saved,
-            passages=len(hits),
-            seconds=clock.total(),
+            passages=len(searched.found.hits),
+            seconds=steps.seconds(),
             warnings=tuple(f"{document.name}: {warning}" for document in documents for warning in document.warnings),
+            pages_not_asked=total - asked,
+            search=searched.found.method,
+            passages_total=searched.found.n_passages,
+            passages_embedded=searched.found.n_embedded,
         )
+
+    def _pages_by_source(self, scope: Scope) -> tuple[int, int, int]:
+        """Pages asked; of these, by OCR; and without usable text."""
+        ocr = unread = 0
+        for document in scope.documents:
+            if document.id in scope.page_ranges:
+                sources = [page.source for page in self._pages_asked(scope, document)]
+                ocr, unread = ocr + sources.count("ocr"), unread + sources.count("none")
+            else:
+                ocr, unread = ocr + document.n_pages_ocr, unread + document.n_pages_unread
+        return scope.n_pages, ocr, unread
+
+
+def _given_by_source(searched: Searched) -> tuple[int, int, int]:
+    sources = [page.page.source for page in searched.pages.values()]
+    return len(sources), sources.count("ocr"), sources.count("none")
+
+
+def _name_with_pages(scope: Scope, document: Document) -> str:
+    if document.id not in scope.page_ranges:
+        return document.name
+    first, last = scope.pages_of(document)
+    return f"{document.name} (pages {first}-{last})"
+
+
+def _stopper(should_stop: ShouldStop | None) -> Callable[[], None]:
+    def stop_if_asked() -> None:
+        if should_stop is not None and should_stop():
+            raise _Stopped
+
+    return stop_if_asked
+
+
+def _on_read(name: str, progress: Progress | None) -> Callable[[int, int, float], None]:
+    def on_read(done: int, total: int, _seconds_left: float) -> None:
+        if progress:
+            progress(f"{name} reads (tokens)" if done < total else f"{name} answers", done, total)
+
+    return on_read
 
 
 def _cite(evidence: Evidence, citations: list[Citation]) -> int | None:
@@ -418,7 +562,7 @@ def _cite(evidence: Evidence, citations: list[Citation]) -> int | None:
     return citations.index(citation)
 
 
-def _signals(question: str, evidence: Evidence, reply: _Reply) -> Signals:
+def _signals(question: str, evidence: Evidence, reply: Reply) -> Signals:
     document, similarity = evidence.document, evidence.similarity
     place = f"{document.name} {document.title} {evidence.section} {evidence.source.page.text}"
     return Signals(

@@ -8,7 +8,7 @@ row carries its header; a sentence carries its neighbours.
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,7 +138,11 @@ def coverage(question: Sequence[str], text: Sequence[str], rarity: dict[str, flo
 
 
 def rank_evidence(
-    question: str, hits: Sequence[Hit], pages: dict[tuple[int, int], SearchedPage], embedder: Embedder | None
+    question: str,
+    hits: Sequence[Hit],
+    pages: Mapping[tuple[int, int], SearchedPage],
+    embedder: Embedder | None,
+    known: Mapping[tuple[int, int, int], float] | None = None,
 ) -> list[Evidence]:
     """All units of the passages found, best first.
 
@@ -147,6 +151,8 @@ def rank_evidence(
         hits: Passages, best first.
         pages: Every page that holds a hit, by (document id, page number).
         embedder: None ranks by words alone.
+        known: Cosines of question and units, by (document id, page number, first character), where the search has
+            them.
     """
     found = _units_of(hits, pages)
     if not found:
@@ -156,10 +162,7 @@ def rank_evidence(
         stems(" ".join((e.document.title, e.section, *(e.source.text_of(unit) for unit in e.context)))) for e in found
     ]
     rarity = _rarity([set(words) for words in around])
-    similarities = np.full(len(found), math.nan)
-    if embedder:
-        vectors = embedder.encode([question, *(e.text for e in found)])  # [1 + n, d]
-        similarities = vectors[1:] @ vectors[0]  # [n]
+    similarities = _similarities(question, found, embedder, known or {}) if embedder else np.full(len(found), math.nan)
     best_passage = max(e.passage_score for e in found)
     weighed = []
     for e, words, similarity in zip(found, around, similarities, strict=True):
@@ -176,7 +179,20 @@ def rank_evidence(
     return sorted(weighed, key=lambda e: -e.score)
 
 
-def _units_of(hits: Sequence[Hit], pages: dict[tuple[int, int], SearchedPage]) -> list[Evidence]:
+def _similarities(
+    question: str, found: Sequence[Evidence], embedder: Embedder, known: Mapping[tuple[int, int, int], float]
+) -> np.ndarray:
+    """Cosine of the question with each unit, fp32 [n]."""
+    keys = [(e.document.id, e.page_number, e.unit.start) for e in found]
+    values = np.array([known.get(key, math.nan) for key in keys], np.float32)
+    missing = np.flatnonzero(np.isnan(values))
+    if len(missing):
+        vector = embedder.encode_question(question)  # [d]
+        values[missing] = embedder.encode([found[int(i)].text for i in missing]) @ vector
+    return values
+
+
+def _units_of(hits: Sequence[Hit], pages: Mapping[tuple[int, int], SearchedPage]) -> list[Evidence]:
     """Every unit of the passages once, with its header and its neighbours."""
     seen: set[tuple[int, int, int]] = set()
     found = []

@@ -42,25 +42,32 @@ def page_text(page: Page) -> str:
     return f"[page {page.number}]\n{page.text.strip()}\n"
 
 
-def whole_document_messages(documents: Iterable[tuple[str, Iterable[Page]]], question: str) -> list[BaseMessage]:
-    """Whole documents, each under its name, then the question."""
+def whole_document_messages(
+    documents: Iterable[tuple[str, Iterable[Page]]], question: str, label: str | None = None
+) -> list[BaseMessage]:
+    """Whole documents, each under its name, then the question; the reading is listed as `label`, or by the names."""
     names, texts = [], []
     for name, pages in documents:
         names.append(name)
         texts.append(document_heading(name) + "\n".join(page_text(page) for page in pages))
     system, human = _messages("\n".join(texts), question)
-    system.additional_kwargs[READING_LABEL] = ", ".join(names)
+    system.additional_kwargs[READING_LABEL] = ", ".join(names) if label is None else label
     return [system, human]
 
 
 def excerpt_messages(shown: Sequence[Excerpt], question: str) -> list[BaseMessage]:
     """Excerpts in document order, each under its page mark, then the question."""
     several = len({excerpt.document.id for excerpt in shown}) > 1
-    parts = []
-    for excerpt in shown:
-        mark = f"[{excerpt.document.name}, page {excerpt.page_number}]" if several else f"[page {excerpt.page_number}]"
-        parts.append(f"{mark} {excerpt.section}".rstrip() + f"\n{excerpt.text}\n")
+    parts = [f"{_mark(excerpt, named=several)} {excerpt.section}".rstrip() + f"\n{excerpt.text}\n" for excerpt in shown]
     return _messages("Text:\n\n" + "\n".join(parts), question)
+
+
+def _mark(excerpt: Excerpt, *, named: bool) -> str:
+    # Texts that a retriever brought may have no page number; it is then below 1.
+    if excerpt.page_number < 1:
+        return f"[{excerpt.document.name}]"
+    page = f"page {excerpt.page_number}"
+    return f"[{excerpt.document.name}, {page}]" if named else f"[{page}]"
 
 
 def support_messages(messages: Sequence[BaseMessage], question: str) -> list[BaseMessage]:

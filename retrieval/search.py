@@ -1,19 +1,59 @@
-"""Finds passages: dense (FAISS) and full text (SQLite FTS5), fused by the sum of their z-scores.
+"""Finds passages: full text (SQLite FTS5, BM25) and vectors, added up as z-scores, the best of them ranked again.
+
+A question is searched as it is, and once more for each place that it names without saying so (`glossary.py`). Among
+several documents those that a question names or dates come first. The best passages are ranked again by the sentence or
+table row in them that comes nearest to the question; the same similarities pick the evidence afterwards. Vectors that
+are not made yet are made here for what full text finds: a question never waits for a whole document.
 
 On 240 XQuAD paragraphs the sum of z-scores reached recall@1 .949, reciprocal rank fusion .931 and either ranker alone
-.885-.929 (measured with this embedder and BM25).
+.885-.929 (with this embedder and BM25); `python -m benchmarks.retrieval --ablation` shows what each part adds.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
 
-import faiss
 import numpy as np
 
 from .embeddings import Embedder
+from .question import Question, understand
 from .scope import Scope
+from .sentences import split_units
 from .store import PassageStore, StoredPassage
+from .words import content_words
 
-__all__ = ["Found", "Hit", "search"]
+__all__ = ["Found", "Hit", "SearchOptions", "search"]
+
+_WEIGHT_LEXICAL = 0.7
+_WEIGHT_PLACE = 1.0
+_WEIGHT_PLACE_DENSE = 0.5
+"""Against a weight of 1 for the question's vector. Between 0.5 and 1.5 recall differs by a question or two."""
+_WEIGHT_DOCUMENT = 10.0
+"""Of a document that holds all names and years of the question, in z-scores: what it names, it means."""
+_RERANKED = 20
+_EMBEDDED_AT_ONCE = 48
+"""Passages embedded while a question waits, where vectors are missing: about half a second on two cores."""
+_HEAD_CHARS = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """Which parts of the search to use; all by default, and fewer to see what each adds.
+
+    Attributes:
+        lexical: Full text.
+        dense: Vectors, where there is an embedder.
+        places: Search once more for each place that the question names.
+        documents: Prefer documents that the question names, where several are asked.
+        rerank: Rank the best passages again by their nearest sentence or row; needs an embedder.
+    """
+
+    lexical: bool = True
+    dense: bool = True
+    places: bool = True
+    documents: bool = True
+    rerank: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +62,7 @@ class Hit:
 
     Attributes:
         stored: The passage.
-        score: Sum of the two z-scores; only the order means something.
+        score: Sum of z-scores; only the order means something.
         dense: Cosine of question and passage; NaN where it has no vector.
         lexical: BM25, higher is better; 0 where no word matches.
     """
@@ -39,19 +79,39 @@ class Found:
 
     Attributes:
         hits: Passages, best first.
-        method: How it was searched, for the receipt: "full text and vectors", "full text", …
+        method: How it was searched, for the receipt: "full text and vectors (exact, 512 vectors)", "full text", …
         n_passages: Passages in the scope.
         n_embedded: Of these, the ones with a vector by this embedder.
+        similarities: Cosine of the question with sentences and rows, by (document id, page, first character).
     """
 
     hits: list[Hit]
     method: str
     n_passages: int
     n_embedded: int
+    similarities: Mapping[tuple[int, int, int], float] = field(default_factory=dict)
 
 
-def search(question: str, scope: Scope, store: PassageStore, embedder: Embedder | None, top_k: int = 12) -> Found:
-    """The `top_k` best passages of these documents.
+@dataclass(frozen=True, slots=True)
+class _Dense:
+    """Cosines by passage id, and how they stand among all vectors in scope."""
+
+    scores: Mapping[int, float]
+    mean: float
+    spread: float
+    method: str
+    n_embedded: int
+
+
+def search(
+    question: str,
+    scope: Scope,
+    store: PassageStore,
+    embedder: Embedder | None,
+    top_k: int = 12,
+    options: SearchOptions | None = None,
+) -> Found:
+    """The `top_k` best passages in scope.
 
     Args:
         question: In plain words.
@@ -59,46 +119,155 @@ def search(question: str, scope: Scope, store: PassageStore, embedder: Embedder 
         store: The passages.
         embedder: Embeds the question; None searches by full text alone.
         top_k: How many passages to return at most.
+        options: To leave parts out.
     """
-    lexical = store.full_text(question, scope)
-    dense = _dense(question, scope, store, embedder) if embedder else {}
-    n_passages = store.n_passages(scope.documents)
-    method = "full text and vectors" if dense else "full text"
-    ids = sorted(lexical.keys() | dense.keys())
-    if not ids:
-        return Found([], method, n_passages, len(dense))
-    # A passage without a matching word has a BM25 of 0; one without a vector stands at the mean of the others.
-    lexical_scores = np.array([lexical.get(i, 0.0) for i in ids])
-    dense_scores = np.array([dense.get(i, np.nan) for i in ids])
-    unmatched = np.zeros(n_passages - len(ids)) if n_passages > len(ids) else np.empty(0)
-    score = _z(lexical_scores, np.concatenate([lexical_scores, unmatched])) + np.nan_to_num(
-        _z(dense_scores, dense_scores)
-    )
-    best = np.argsort(-score, kind="stable")[:top_k]
-    stored = {passage.id: passage for passage in store.get(ids[i] for i in best)}
-    hits = [
-        Hit(stored[ids[i]], float(score[i]), float(dense_scores[i]), float(lexical_scores[i]))
-        for i in best
-        if ids[i] in stored
-    ]
-    return Found(hits, method, n_passages, len(dense))
-
-
-def _dense(question: str, scope: Scope, store: PassageStore, embedder: Embedder) -> dict[int, float]:
-    ids, vectors = store.vectors(scope, embedder.name)
+    options = options or SearchOptions()
+    asked = understand(question)
+    n_passages = store.count(scope)
+    lexical = store.full_text(asked.terms, scope) if options.lexical else {}
+    places = [store.full_text(content_words(text), scope) for text in asked.places] if options.places else []
+    vector = embedder.encode_question(question) if embedder and (options.dense or options.rerank) else None
+    near: list[_Dense] = []
+    if embedder and vector is not None and options.dense:
+        queries = np.vstack([vector, *(embedder.encode(asked.places) if places else ())])  # [1 + places, d]
+        near = _search_vectors(queries, scope, store, embedder, _leading((lexical, *places)), n_passages)
+    dense = near[0] if near else _Dense({}, 0.0, 0.0, "", 0)
+    ids = np.array(sorted(dense.scores.keys() | lexical.keys() | set().union(*places)), np.int64)
     if not len(ids):
-        return {}
-    # Exact search over the vectors just read: building it takes milliseconds for thousands of passages, and an index
-    # that is made from the truth can't be out of date.
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    scores, rows = index.search(embedder.encode([question]), len(ids))
-    return {int(ids[row]): float(score) for row, score in zip(rows[0], scores[0], strict=True)}
+        return Found([], _method(options, dense, n_passages), n_passages, dense.n_embedded)
+    score = _WEIGHT_LEXICAL * _z_of_matches(ids, lexical, n_passages) + _z_of_cosines(ids, dense)
+    for matches in places:
+        score += _WEIGHT_PLACE * _z_of_matches(ids, matches, n_passages)
+    for cosines in near[1:]:
+        score += _WEIGHT_PLACE_DENSE * _z_of_cosines(ids, cosines)
+    if options.documents and len(scope.documents) > 1:
+        score += _WEIGHT_DOCUMENT * _meant(asked, scope, store, store.documents_of(ids))
+    best = np.argsort(-score, kind="stable")[: max(top_k, _RERANKED)]
+    stored = {passage.id: passage for passage in store.get(ids[best].tolist())}
+    hits = [
+        Hit(stored[key], float(score[i]), dense.scores.get(key, math.nan), lexical.get(key, 0.0))
+        for i in best
+        if (key := int(ids[i])) in stored
+    ]
+    similarities: dict[tuple[int, int, int], float] = {}
+    if options.rerank and embedder and vector is not None:
+        hits, similarities = _reranked(hits, vector, embedder, 1 / (1 + len(places)))
+    return Found(hits[:top_k], _method(options, dense, n_passages), n_passages, dense.n_embedded, similarities)
 
 
-def _z(values: np.ndarray, population: np.ndarray) -> np.ndarray:
-    known = population[~np.isnan(population)]
-    spread = float(known.std()) if known.size else 0.0
-    if spread == 0.0:
-        return np.zeros_like(values)
-    return np.asarray((values - known.mean()) / spread)
+def _search_vectors(
+    queries: np.ndarray,
+    scope: Scope,
+    store: PassageStore,
+    embedder: Embedder,
+    leading: Sequence[int],
+    n_passages: int,
+) -> list[_Dense]:
+    """For each query the cosines of the nearest passages and the leading ones; all of them where the scope is small."""
+    n_embedded = store.n_embedded(scope, embedder.name)
+    if n_embedded < n_passages:
+        # What full text puts first; of a short document all of it, as full text may find nothing.
+        others = store.unembedded(scope.documents, embedder.name)[:_EMBEDDED_AT_ONCE]
+        store.embed_passages(list(dict.fromkeys([*leading, *others]))[:_EMBEDDED_AT_ONCE], embedder)
+        n_embedded = store.n_embedded(scope, embedder.name)
+    return [
+        _Dense(
+            dict(zip(near.keys.tolist(), near.scores.tolist(), strict=True)),
+            near.mean,
+            near.spread,
+            near.method,
+            n_embedded,
+        )
+        for near in store.nearest(queries, scope, embedder.name, leading)
+    ]
+
+
+def _leading(rankings: Sequence[Mapping[int, float]]) -> list[int]:
+    """The best of each ranking in turn, each once: first the first of all, then the second."""
+    ordered = [sorted(scores, key=lambda key: -scores[key])[:_EMBEDDED_AT_ONCE] for scores in rankings]
+    return list(dict.fromkeys(key for row in zip_longest(*ordered) for key in row if key is not None))
+
+
+def _method(options: SearchOptions, dense: _Dense, n_passages: int) -> str:
+    if not dense.n_embedded:
+        return "full text"
+    vectors = f"vectors ({dense.method})"
+    if dense.n_embedded < n_passages:
+        vectors = f"vectors of {dense.n_embedded:,} of {n_passages:,} passages, the others not being embedded yet"
+    return f"full text and {vectors}" if options.lexical else vectors
+
+
+def _column(ids: np.ndarray, scores: Mapping[int, float], missing: float) -> np.ndarray:
+    return np.array([scores.get(key, missing) for key in ids.tolist()])
+
+
+def _z_of_matches(ids: np.ndarray, scores: Mapping[int, float], n_passages: int) -> np.ndarray:
+    """z-scores of BM25 over all passages in scope, of which those without a matching word have 0."""
+    values = np.fromiter(scores.values(), float, len(scores))
+    mean = float(values.sum()) / n_passages
+    spread = math.sqrt(max(float((values**2).sum()) / n_passages - mean * mean, 0.0))
+    return (_column(ids, scores, 0.0) - mean) / spread if spread > 0 else np.zeros(len(ids))
+
+
+def _z_of_cosines(ids: np.ndarray, dense: _Dense) -> np.ndarray:
+    """z-scores of cosines over all vectors in scope; a passage without a vector stands at the mean."""
+    if dense.spread <= 0:
+        return np.zeros(len(ids))
+    return np.nan_to_num((_column(ids, dense.scores, math.nan) - dense.mean) / dense.spread)
+
+
+def _meant(asked: Question, scope: Scope, store: PassageStore, document_ids: np.ndarray) -> np.ndarray:
+    """For each passage, how far its document is one that the question names, in [0, 1].
+
+    A name counts by its rarity among the documents, half for standing in the document's name or title and half for
+    standing at the beginning of its text. A question that names none of them favours none.
+    """
+    own = {d.id: _squeezed(f"{d.name} {d.title}") for d in scope.documents}
+    heads = store.heads([d.id for d in scope.documents], _HEAD_CHARS)
+    n = len(scope.documents)
+    total = 0.0
+    held = dict.fromkeys(own, 0.0)
+    for name in asked.names:
+        in_own = {key for key, text in own.items() if name in text}
+        in_either = in_own | {key for key, text in heads.items() if name in text}
+        weight = math.log(n / len(in_either)) if in_either else 0.0
+        total += weight
+        for key in in_either:
+            held[key] += weight * (1.0 if key in in_own else 0.5)
+    share = {key: value / total if total else 0.0 for key, value in held.items()}
+    return np.array([share.get(key, 0.0) for key in document_ids.tolist()])
+
+
+def _squeezed(text: str) -> str:
+    return text.casefold().replace("_", " ")
+
+
+def _reranked(
+    hits: Sequence[Hit], vector: np.ndarray, embedder: Embedder, weight: float
+) -> tuple[list[Hit], dict[tuple[int, int, int], float]]:
+    """The hits by their score and that of their nearest sentence or row, and the cosines of all of these.
+
+    The question is one of several things that were looked for where it names places: `weight` is its share.
+    """
+    keys: list[tuple[int, int, int]] = []
+    texts: list[str] = []
+    of_hit: list[list[int]] = []
+    for hit in hits[:_RERANKED]:
+        passage = hit.stored.passage
+        units = split_units(passage.text)
+        of_hit.append(list(range(len(keys), len(keys) + len(units))))
+        keys += [(hit.stored.document_id, passage.page, passage.start + unit.start) for unit in units]
+        texts += [passage.text[unit.start : unit.end] for unit in units]
+    if not texts:
+        return list(hits), {}
+    cosines = embedder.encode(texts) @ vector  # [n units]
+    nearest = np.array([cosines[rows].max() if rows else cosines.min() for rows in of_hit])  # [n hits]
+    spread = float(nearest.std())
+    gain = (nearest - nearest.mean()) / spread if spread > 0 else np.zeros(len(nearest))
+    scored = [
+        Hit(hit.stored, hit.score + weight * float(more), hit.dense, hit.lexical)
+        for hit, more in zip(hits[:_RERANKED], gain, strict=True)
+    ]
+    # Below the reranked ones the others keep their order, as their scores may now be higher.
+    ranked = [*sorted(scored, key=lambda hit: -hit.score), *hits[_RERANKED:]]
+    return ranked, dict(zip(keys, cosines.tolist(), strict=True))

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 __all__ = ["Unit", "is_table_row", "split_units"]
 
-# A cell of numbers: 1,234 | (56.7)% | $ 12 | 2021 | — | n/a. Years count: a header row of years is a row.
+# A cell of numbers: 1,234 | (56.7)% | $ 12 | 2021 | — | n/a. Years count: a header row of years is a row. A dash before
+# a word is none: "NOTE 4 — INVESTMENTS".
 _NUMERIC_CELL = re.compile(
-    r"(?<![\w.])[$€£]?\s?\(?-?\d[\d,]*(?:\.\d+)?\)?\s?%?(?![\w])|(?<!\S)[—–-](?!\S)|(?<!\S)[nN]/[aA](?!\S)"
+    r"(?<![\w.])[$€£]?\s?\(?-?\d[\d,]*(?:\.\d+)?\)?\s?%?(?![\w])|(?<!\S)[—–-](?!\S)(?!\s*[^\W\d_])"
+    r"|(?<!\S)[nN]/[aA](?!\S)"
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _LEADERS = re.compile(r"(?:\s?\.){4,}")

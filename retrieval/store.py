@@ -4,22 +4,35 @@ The tables stand in `longleaf.ingestion.schema` beside those of the documents th
 Vectors are kept under the name of the embedder that made them, so that a change of embedder never mixes two spaces.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from longleaf.ingestion import Document, Library
+from longleaf.ingestion import Document, Library, OutlineEntry, Page
 
 from .embeddings import Embedder
+from .faiss_index import FaissIndex, index_path
 from .passages import CUTTER_VERSION, Passage, cut_passages
+from .question import match_expression
 from .scope import Scope
-from .words import content_words
+from .vector_index import SqliteVectors, VectorIndex
 
-__all__ = ["PassageStore", "StoredPassage"]
+__all__ = ["Nearest", "PassageStore", "StoredPassage", "VectorIndexFor"]
 
 EMBED_BATCH = 256
 """Passages embedded between two commits: what an interrupted run can lose (a few seconds' work)."""
+MAX_MATCHES = 2_000
+"""Passages that full text hands out, the best of all that match."""
+MAX_NEAREST = 1_000
+"""Passages that a vector index is asked for."""
+EXACT_FROM_SQLITE = 20_000
+"""Up to so many vectors are read for a question and compared directly (some 60 ms); more go through the index."""
+
+Cutter = Callable[[Iterable[Page], Sequence[OutlineEntry]], list[Passage]]
+VectorIndexFor = Callable[[Library, str], VectorIndex]
+"""Makes the index of the passages' vectors by the embedder of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +44,46 @@ class StoredPassage:
     passage: Passage
 
 
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """Passages near a vector.
+
+    Attributes:
+        keys: Their ids, int64 [n], in no order.
+        scores: Their cosines, fp32 [n].
+        mean: Of the cosines of all vectors in scope, as near as the index knows it.
+        spread: Their standard deviation, likewise.
+        method: How they were found, for receipts.
+    """
+
+    keys: np.ndarray
+    scores: np.ndarray
+    mean: float
+    spread: float
+    method: str
+
+
 class PassageStore:
     """Reads and writes the passages of one library.
 
-    store = PassageStore(library)
-    store.cut(document)
-    store.embed([document], embedder)
+        store = PassageStore(library)
+        store.cut(document)
+        store.embed([document], embedder)
+
+    Args:
+        library: Where documents and passages are.
+        vector_index: Makes the index for vectors; faiss beside the library by default, which small scopes pass by.
+        cutter: Cuts pages into passages; another one than the default is for comparing them, in a library of its own.
     """
 
-    def __init__(self, library: Library) -> None:
+    def __init__(
+        self, library: Library, vector_index: VectorIndexFor | None = None, *, cutter: Cutter = cut_passages
+    ) -> None:
         self.library = library
+        self._cutter = cutter
+        self._vector_index = vector_index
+        self._indexes: dict[str, VectorIndex] = {}
+        self._embedded: set[tuple[int, int, str]] = set()  # documents known to have all their vectors
 
     def cut(self, document: Document) -> int:
         """Cuts the document into passages unless that is done; returns how many there are.
@@ -49,16 +92,18 @@ class PassageStore:
         """
         if (known := self._n_passages(document)) is not None:
             return known
-        texts = [(page.number, page.text) for page in self.library.pages(document)]
-        passages = cut_passages(texts, document.outline)
+        passages = self._cutter(self.library.pages(document, boxes=True), document.outline)
         with self.library.transaction() as connection:
             if (known := self._n_passages(document)) is not None:
                 return known
             connection.execute("DELETE FROM passages WHERE document_id = ?", (document.id,))
             connection.executemany(
-                "INSERT INTO passages (document_id, page, start, end, title, section, text)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                ((document.id, p.page, p.start, p.end, document.title, p.section, p.text) for p in passages),
+                "INSERT INTO passages (document_id, page, start, end, title, section, text, header, kind)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (document.id, p.page, p.start, p.end, document.title, p.section, p.text, p.header, p.kind)
+                    for p in passages
+                ),
             )
             connection.execute(
                 "INSERT OR REPLACE INTO passage_sets (document_id, cutter_version, revision, n_passages)"
@@ -81,9 +126,10 @@ class PassageStore:
 
     def n_unembedded(self, documents: Sequence[Document], embedder_name: str) -> int:
         """How many passages of these documents have no vector by this embedder yet."""
-        return len(self._unembedded(documents, embedder_name))
+        return len(self.unembedded(documents, embedder_name))
 
-    def _unembedded(self, documents: Sequence[Document], embedder_name: str) -> list[int]:
+    def unembedded(self, documents: Sequence[Document], embedder_name: str) -> list[int]:
+        """Ids of the passages of these documents that have no vector by this embedder yet, in order."""
         rows = self.library.connection().execute(
             f"SELECT id FROM passages WHERE document_id IN ({_marks(documents)}) AND NOT EXISTS"
             " (SELECT 1 FROM embeddings WHERE passage_id = passages.id AND embedder = ?) ORDER BY id",
@@ -104,28 +150,125 @@ class PassageStore:
             embedder: Makes the vectors; its `name` is stored with them.
             progress: Called with (passages done, passages in all).
         """
-        missing = self._unembedded(documents, embedder.name)
+        missing = self.unembedded(documents, embedder.name)
         for begin in range(0, len(missing), EMBED_BATCH):
             batch = missing[begin : begin + EMBED_BATCH]
-            rows = (
-                self.library.connection()
-                .execute(f"SELECT id, title, section, text FROM passages WHERE id IN ({_marks(batch)})", batch)
-                .fetchall()
-            )
-            vectors = embedder.encode([_embedded_text(row["title"], row["section"], row["text"]) for row in rows])
-            with self.library.transaction() as connection:
-                # A document removed meanwhile takes its passages along: insert only for those that still stand.
-                connection.executemany(
-                    "INSERT OR REPLACE INTO embeddings (passage_id, embedder, vector)"
-                    " SELECT id, ?, ? FROM passages WHERE id = ?",
-                    (
-                        (embedder.name, vector.astype(np.float16).tobytes(), row["id"])
-                        for row, vector in zip(rows, vectors, strict=True)
-                    ),
-                )
+            self.embed_passages(batch, embedder)
             if progress:
                 progress(begin + len(batch), len(missing))
         return len(missing)
+
+    def embed_passages(self, ids: Sequence[int], embedder: Embedder) -> None:
+        """Embeds those of these passages that have no vector yet."""
+        rows = (
+            self.library.connection()
+            .execute(
+                f"SELECT id, title, section, header, text FROM passages WHERE id IN ({_marks(ids)}) AND NOT EXISTS"
+                " (SELECT 1 FROM embeddings WHERE passage_id = passages.id AND embedder = ?)",
+                (*ids, embedder.name),
+            )
+            .fetchall()
+        )
+        if not rows:
+            return
+        vectors = embedder.encode([_embedded_text(r["title"], r["section"], r["header"], r["text"]) for r in rows])
+        with self.library.transaction() as connection:
+            # A document removed meanwhile takes its passages along: insert only for those that still stand.
+            connection.executemany(
+                "INSERT OR REPLACE INTO embeddings (passage_id, embedder, vector)"
+                " SELECT id, ?, ? FROM passages WHERE id = ?",
+                (
+                    (embedder.name, vector.astype(np.float16).tobytes(), row["id"])
+                    for row, vector in zip(rows, vectors, strict=True)
+                ),
+            )
+
+    def count(self, scope: Scope) -> int:
+        """How many passages are in scope."""
+        n = self.n_passages([d for d in scope.documents if d.id not in scope.page_ranges])
+        if scope.page_ranges:
+            ranged = Scope(tuple(d for d in scope.documents if d.id in scope.page_ranges), scope.page_ranges)
+            row = self.library.connection().execute(f"SELECT count(*) FROM passages WHERE {_inside(ranged)}").fetchone()
+            n += int(row[0])
+        return n
+
+    def n_embedded(self, scope: Scope, embedder_name: str) -> int:
+        """How many passages in scope have a vector by this embedder."""
+        waiting = [d for d in scope.documents if (d.id, d.revision, embedder_name) not in self._embedded]
+        missing = 0
+        for document in waiting:
+            n_missing = self.n_unembedded([document], embedder_name)
+            if not n_missing:
+                self._embedded.add((document.id, document.revision, embedder_name))
+            elif document.id in scope.page_ranges:
+                n_missing = self._n_missing(Scope((document,), scope.page_ranges), embedder_name)
+            missing += n_missing
+        return self.count(scope) - missing
+
+    def _n_missing(self, scope: Scope, embedder_name: str) -> int:
+        sql = (
+            f"SELECT count(*) FROM passages WHERE {_inside(scope)} AND NOT EXISTS"
+            " (SELECT 1 FROM embeddings WHERE passage_id = passages.id AND embedder = ?)"
+        )
+        return int(self.library.connection().execute(sql, (embedder_name,)).fetchone()[0])
+
+    def index(self, embedder_name: str) -> VectorIndex:
+        """The index of all passages' vectors by this embedder."""
+        if embedder_name not in self._indexes:
+            if self._vector_index:
+                made = self._vector_index(self.library, embedder_name)
+            else:
+                source = SqliteVectors.of_passages(self.library, embedder_name)
+                made = FaissIndex(source, self.library.home / "vectors")
+            self._indexes.setdefault(embedder_name, made)
+        return self._indexes[embedder_name]
+
+    def nearest(self, queries: np.ndarray, scope: Scope, embedder_name: str, also: Sequence[int] = ()) -> list[Nearest]:
+        """For each query the passages in scope that are nearest to it.
+
+        Args:
+            queries: fp32 [m, d], L2-normalised.
+            scope: Where to look.
+            embedder_name: Whose vectors.
+            also: Ids whose cosines are wanted in any case.
+        """
+        if self._vector_index is None and self.n_embedded(scope, embedder_name) <= EXACT_FROM_SQLITE:
+            keys, vectors = self.vectors(scope, embedder_name)
+            if not len(keys):
+                return [Nearest(keys, np.empty(0, np.float32), 0.0, 0.0, "none made yet")] * len(queries)
+            method = f"exact, {len(keys):,} vectors"
+            cosines = queries @ vectors.T  # [m, n]
+            return [Nearest(keys, scores, float(scores.mean()), float(scores.std()), method) for scores in cosines]
+        index, within = self.index(embedder_name), self._keys(scope)
+        return [self._nearest_in(index, query, within, also) for query in queries]
+
+    def _nearest_in(
+        self, index: VectorIndex, query: np.ndarray, within: np.ndarray | None, also: Sequence[int]
+    ) -> Nearest:
+        near = index.search(query, MAX_NEAREST, within)
+        keys, scores = near.keys, near.scores
+        if missing := sorted(set(also) - set(keys.tolist())):
+            more = index.search(query, len(missing), np.array(missing, np.int64))
+            keys, scores = np.concatenate([keys, more.keys]), np.concatenate([scores, more.scores])
+        return Nearest(keys, scores, near.mean, near.spread, index.describe())
+
+    def save_indexes(self) -> None:
+        """Bring saved indexes up to date, so that nothing of a removed document stays in them."""
+        folder = self.library.home / "vectors"
+        sql = "SELECT DISTINCT space FROM vector_changes WHERE space NOT GLOB 'texts/*'"
+        rows = self.library.connection().execute(sql).fetchall()
+        for space in (row["space"] for row in rows):
+            if self._vector_index is not None or index_path(folder, space).exists():
+                self.index(space).save()
+
+    def _keys(self, scope: Scope) -> np.ndarray | None:
+        """Ids of all passages in scope; None where that is every passage of the library."""
+        connection = self.library.connection()
+        whole = {d.id for d in scope.documents if d.id not in scope.page_ranges}
+        if whole.issuperset(row[0] for row in connection.execute("SELECT document_id FROM passage_sets")):
+            return None
+        rows = connection.execute(f"SELECT id FROM passages WHERE {_inside(scope)}").fetchall()
+        return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
     def vectors(self, scope: Scope, embedder_name: str) -> tuple[np.ndarray, np.ndarray]:
         """All vectors in the scope: passage ids int64 [n], vectors fp32 [n, d]; [0, 0] where there are none."""
@@ -144,31 +287,52 @@ class PassageStore:
         matrix = np.frombuffer(b"".join(row["vector"] for row in rows), np.float16).reshape(len(rows), -1)
         return ids, matrix.astype(np.float32)  # [n], [n, d]
 
-    def full_text(self, question: str, scope: Scope) -> dict[int, float]:
-        """BM25 score (higher is better) of every passage that holds a content word of the question, stemmed."""
-        words = dict.fromkeys(content_words(question))
-        if not words:
+    def full_text(self, terms: Sequence[str], scope: Scope) -> dict[int, float]:
+        """BM25 (higher is better) of the passages in scope that hold one of the terms, stemmed: the best of them."""
+        if not terms:
             return {}
-        match = " OR ".join(f'"{word}"' for word in words)
-        rows = self.library.connection().execute(
+        connection = self.library.connection()
+        # Passages of a document lie side by side: within these bounds FTS5 passes over the others.
+        ids = ",".join(str(d.id) for d in scope.documents)
+        low, high = connection.execute(f"SELECT min(id), max(id) FROM passages WHERE document_id IN ({ids})").fetchone()
+        rows = connection.execute(
             "SELECT passages.id AS id, bm25(passages_text, 1.0, 0.6, 0.3, 0.1) AS score FROM passages_text"
             " JOIN passages ON passages.id = passages_text.rowid"
-            f" WHERE passages_text MATCH ? AND {_inside(scope)}",
-            (match,),
+            f" WHERE passages_text MATCH ? AND passages_text.rowid BETWEEN ? AND ? AND {_inside(scope)}"
+            " ORDER BY score LIMIT ?",
+            (match_expression(terms), low, high, MAX_MATCHES),
         )
         return {int(row["id"]): -float(row["score"]) for row in rows}
+
+    def documents_of(self, ids: np.ndarray) -> np.ndarray:
+        """The document ids of these passages, int64 [n]."""
+        keys = ids.tolist()
+        rows = self.library.connection().execute(
+            "SELECT id, document_id FROM passages WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(keys),)
+        )
+        owner = {row["id"]: row["document_id"] for row in rows}
+        return np.array([owner.get(key, -1) for key in keys], np.int64)
+
+    def heads(self, document_ids: Sequence[int], n_chars: int) -> Mapping[int, str]:
+        """The beginning of each document's first page, in lower case."""
+        rows = self.library.connection().execute(
+            "SELECT document_id, substr(text, 1, ?) AS head FROM pages WHERE number = 1 AND document_id IN"
+            " (SELECT value FROM json_each(?))",
+            (n_chars, json.dumps(list(document_ids))),
+        )
+        return {row["document_id"]: row["head"].casefold() for row in rows}
 
     def n_passages(self, documents: Sequence[Document]) -> int:
         """How many passages these documents have in all."""
         row = (
             self.library.connection()
             .execute(
-                f"SELECT count(*) AS n FROM passages WHERE document_id IN ({_marks(documents)})",
+                f"SELECT sum(n_passages) AS n FROM passage_sets WHERE document_id IN ({_marks(documents)})",
                 [d.id for d in documents],
             )
             .fetchone()
         )
-        return int(row["n"])
+        return int(row["n"] or 0)
 
     def token_count(self, document: Document, tokenizer_name: str) -> int | None:
         """The document's tokens as counted before; None where they have not been, or more pages were read since."""
@@ -198,17 +362,42 @@ class PassageStore:
         )
         return [(int(row["start"]), int(row["end"])) for row in rows]
 
+    def section_around(self, stored: StoredPassage, n_each_way: int = 40) -> list[StoredPassage]:
+        """The passages around one that belong to the same section, itself among them, in order.
+
+        Args:
+            stored: The passage.
+            n_each_way: Most passages before and after it.
+        """
+        first, last = stored.id - n_each_way, stored.id + n_each_way
+        rows = self.library.connection().execute(
+            "SELECT id, section FROM passages WHERE document_id = ? AND id BETWEEN ? AND ? ORDER BY id",
+            (stored.document_id, first, last),
+        )
+        around = [(int(row["id"]), row["section"] == stored.passage.section) for row in rows]
+        at = next((i for i, (key, _) in enumerate(around) if key == stored.id), None)
+        if at is None:  # removed meanwhile
+            return [stored]
+        begin, end = at, at
+        while begin > 0 and around[begin - 1][1]:
+            begin -= 1
+        while end + 1 < len(around) and around[end + 1][1]:
+            end += 1
+        return self.get(key for key, _ in around[begin : end + 1])
+
     def get(self, ids: Iterable[int]) -> list[StoredPassage]:
         """The passages with these ids, in the order asked."""
         ids = list(ids)
         rows = self.library.connection().execute(
-            f"SELECT id, document_id, page, start, end, section, text FROM passages WHERE id IN ({_marks(ids)})", ids
+            "SELECT id, document_id, page, start, end, section, text, header, kind FROM passages"
+            f" WHERE id IN ({_marks(ids)})",
+            ids,
         )
         found = {
             row["id"]: StoredPassage(
                 row["id"],
                 row["document_id"],
-                Passage(row["page"], row["start"], row["end"], row["section"], row["text"]),
+                Passage(row["page"], row["start"], row["end"], row["section"], row["text"], row["header"], row["kind"]),
             )
             for row in rows
         }
@@ -229,6 +418,6 @@ def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 
-def _embedded_text(title: str, section: str, text: str) -> str:
+def _embedded_text(title: str, section: str, header: str, text: str) -> str:
     heading = " · ".join(part for part in (title, section) if part)
-    return f"{heading}\n{text}" if heading else text
+    return "\n".join(part for part in (heading, header, text) if part)

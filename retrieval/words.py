@@ -1,7 +1,7 @@
 """The words of a text, as search and evidence compare them."""
 
 import re
-from functools import cache
+import threading
 from typing import Any
 
 import snowballstemmer
@@ -35,6 +35,11 @@ def numbers(text: str) -> set[str]:
     return {match.replace(",", "") for match in _NUMBER.findall(text)}
 
 
-@cache
+_LOCAL = threading.local()
+
+
 def _stemmer() -> Any:
-    return snowballstemmer.stemmer("english")
+    # One for each thread: a stemmer keeps the word under work in itself.
+    if not hasattr(_LOCAL, "stemmer"):
+        _LOCAL.stemmer = snowballstemmer.stemmer("english")
+    return _LOCAL.stemmer

@@ -17,6 +17,7 @@
     │   ├── ModelNotInstalledError  its weights are not on this machine
     │   ├── ModelDownloadError      no source could deliver its weights
     │   ├── ContextOverflowError    a prompt longer than the model's context
+    │   ├── ReaderError             a chat model of another provider can't be reached, or refuses
     │   └── StateError              a saved state that can't be used
     │       ├── StateMismatchError  made by another model, or other settings
     │       └── DamagedStateError   cut, altered, or not a state
@@ -46,6 +47,7 @@ __all__ = [
     "ParserLimitError",
     "PasswordError",
     "QuestionError",
+    "ReaderError",
     "SchemaVersionError",
     "StateError",
     "StateMismatchError",
@@ -131,6 +133,10 @@ class ModelDownloadError(ModelError):
 
 class ContextOverflowError(ModelError):
     """A prompt longer than the model's context."""
+
+
+class ReaderError(ModelError):
+    """A chat model of another provider can't be reached, or refuses."""
 
 
 class StateError(ModelError):

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longleaf.ingestion.page_text import clean_text
+from longleaf.ingestion.page_text import clean_text, reading_order
+from longleaf.ingestion.pdf_parser import PdfFile
 
 
 def laid_out(text, *, width=5.0, height=12.0):
@@ -124,3 +125,134 @@ def test_text_and_boxes_stay_in_step_whatever_comes(characters):
     assert np.isnan(out[[c == "\n" for c in text]]).all()
     whole = np.isfinite(out).all(axis=1)
     assert (whole | np.isnan(out).all(axis=1)).all()
+
+
+LEFT = [
+    "The pumping station was built in the spring of the year that",
+    "followed the great flood and has been in service ever since, with",
+    "only two short interruptions, both of them for repairs that could",
+    "not wait. Its three pumps lift water from the river to a basin on",
+    "the hill, from where it runs to the houses of the lower town. The",
+    "engineers who planned it expected a demand of half of what is now",
+    "drawn on a summer day, and yet the pipes have never been replaced,",
+    "which says much about the care with which they were laid.",
+]
+RIGHT = [
+    "In winter the demand falls to a third of that, and the second and",
+    "third pump rest for weeks. Their bearings are then inspected, and",
+    "the seals are changed where they have become hard. A stock of all",
+    "parts that wear is kept in the cellar of the station, since their",
+    "maker closed long ago and each part has to be turned by a smith in",
+    "the neighbouring town, who has kept the drawings. This takes two",
+    "months at least, so that nobody likes to see the last of a kind go",
+    "from the shelf before the next has come.",
+]
+TABLE = [("Net sales", "1,204", "1,102"), ("Cost of sales", "(804)", "(733)"), ("Gross profit", "400", "369")] * 3
+
+
+def printed(tmp_path, draw):
+    """The text of a page of 612 x 792 points as ingestion reads it."""
+    canvas = pytest.importorskip("reportlab.pdfgen.canvas").Canvas(str(tmp_path / "page.pdf"), pagesize=(612, 792))
+    canvas.setFont("Helvetica", 8)
+    draw(canvas)
+    canvas.save()
+    with PdfFile(tmp_path / "page.pdf") as pdf:
+        page = pdf.read_page(0)
+    assert page.boxes.shape == (len(page.text), 4)
+    return page.text
+
+
+def by_rows(canvas):
+    for i, (left, right) in enumerate(zip(LEFT, RIGHT, strict=True)):
+        canvas.drawString(50, 700 - 11 * i, left)
+        canvas.drawString(320, 700 - 11 * i, right)
+
+
+def by_columns(canvas):
+    for x, column in ((50, LEFT), (320, RIGHT)):
+        for i, line in enumerate(column):
+            canvas.drawString(x, 700 - 11 * i, line)
+
+
+def table(canvas):
+    for i, (label, this_year, last_year) in enumerate(TABLE):
+        canvas.drawString(50, 700 - 11 * i, label)
+        canvas.drawRightString(360, 700 - 11 * i, this_year)
+        canvas.drawRightString(500, 700 - 11 * i, last_year)
+
+
+@pytest.mark.parametrize("draw", [by_rows, by_columns])
+def test_two_columns_of_prose_are_read_one_after_the_other(tmp_path, draw):
+    assert printed(tmp_path, draw).split("\n") == [*LEFT, *RIGHT]
+
+
+def test_a_title_over_two_columns_and_a_line_under_them_stay_where_they_are(tmp_path):
+    title = "How the water of the lower town is lifted, stored and shared among its houses, from the flood to this day"
+
+    def draw(canvas):
+        canvas.drawString(50, 730, title)
+        by_rows(canvas)
+        canvas.drawString(50, 560, title.upper())
+
+    assert printed(tmp_path, draw).split("\n") == [title, *LEFT, *RIGHT, title.upper()]
+
+
+def test_a_table_keeps_its_rows_with_and_without_columns_of_prose_above(tmp_path):
+    rows = ["  ".join(cells) for cells in TABLE]
+    assert printed(tmp_path, table).split("\n") == rows
+
+    def draw(canvas):
+        canvas.translate(0, 50)
+        by_rows(canvas)
+        canvas.translate(0, -160)
+        table(canvas)
+
+    assert printed(tmp_path, draw).split("\n") == [*LEFT, *RIGHT, *rows]
+
+
+def test_two_lists_beside_each_other_keep_their_rows(tmp_path):
+    names = [
+        "Anna Berger",
+        "Bruno Castelli",
+        "Clara Dupont",
+        "David Evans",
+        "Elena Fischer",
+        "Frank Gruber",
+        "Greta Holm",
+    ]
+
+    def draw(canvas):
+        for i, name in enumerate(names):
+            canvas.drawString(50, 700 - 11 * i, name)
+            canvas.drawString(320, 700 - 11 * i, f"Head of Department {name[0]}")
+
+    assert printed(tmp_path, draw).split("\n") == [f"{name}  Head of Department {name[0]}" for name in names]
+
+
+def test_quotes_from_reordered_columns_have_the_boxes_of_their_letters():
+    rows = [
+        (x, y, line)
+        for y, lines in enumerate(zip(LEFT, RIGHT, strict=True))
+        for x, line in zip((0, 400), lines, strict=True)
+    ]
+    codes = np.array([ord(c) for _, _, line in rows for c in line + "\n"], np.uint32)
+    boxes = np.concatenate(
+        [
+            [*([x + 5 * i, 12 * y, x + 5 * i + 5, 12 * y + 10] for i in range(len(line))), [np.nan] * 4]
+            for x, y, line in rows
+        ]
+    ).astype(np.float32)
+    text, out = clean_text(*reading_order(codes, boxes))
+    assert text == "\n".join([*LEFT, *RIGHT])
+    start = text.index("engineers who planned")
+    np.testing.assert_array_equal(out[start], [0, 60, 5, 70])
+
+
+@given(st.lists(st.tuples(code, edge, edge, edge, edge), max_size=80))
+@settings(deadline=None)
+def test_reading_order_loses_and_invents_no_character(characters):
+    codes = np.array([c[0] for c in characters], np.uint32)
+    boxes = np.array([c[1:] for c in characters], np.float32).reshape(-1, 4)
+    ordered, ordered_boxes = reading_order(codes, boxes)
+    assert ordered_boxes.shape == (len(ordered), 4)
+    assert sorted(ordered[ordered != 0x0A]) == sorted(codes[codes != 0x0A])

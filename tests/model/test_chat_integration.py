@@ -1,4 +1,4 @@
-"""LangChain's integration suite on real weights (SmolLM2 135M)."""
+"""LangChain's integration suite, whole and unchanged, on the embedded reader (Qwen2.5 1.5B)."""
 
 import pytest
 from langchain_tests.integration_tests import ChatModelIntegrationTests
@@ -7,12 +7,13 @@ from longleaf.model import ChatLongleaf
 
 
 @pytest.fixture(scope="module")
-def engine(smollm2):
-    chat = ChatLongleaf(model=str(smollm2))
+def engine(qwen):
+    chat = ChatLongleaf(model=str(qwen))
     yield chat.load()
     chat.close()
 
 
+@pytest.mark.slow
 class TestIntegration(ChatModelIntegrationTests):
     """The weights are loaded once for all of them."""
 
@@ -26,4 +27,8 @@ class TestIntegration(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self):
-        return {"model": "smollm2-135m", "max_tokens": 24, "engine": self.engine}
+        return {"model": "qwen2.5-1.5b", "max_tokens": 96, "engine": self.engine}
+
+    @property
+    def supports_json_mode(self):
+        return True

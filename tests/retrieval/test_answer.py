@@ -1,11 +1,13 @@
 """The walk of a question with a reader whose replies are given: what is done with a reply is what is tested here."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from longleaf.errors import QuestionError
 from longleaf.ingestion import Document, Library
@@ -39,10 +41,20 @@ class ScriptedReader:
     def get_num_tokens(self, text: str) -> int:
         return len(text.split())
 
-    def invoke(self, input: Sequence[BaseMessage], *, max_tokens: int, on_read: Any) -> AIMessage:  # noqa: A002
-        self.shown.append(input)
+    def invoke(
+        self, messages: Sequence[BaseMessage], config: Any = None, *, max_tokens: int, on_read: Any, should_stop: Any
+    ) -> AIMessage:
+        self.shown.append(messages)
         usage = {"input_tokens": 50, "output_tokens": 5, "total_tokens": 55, "input_token_details": {"cache_read": 20}}
         return AIMessage(self.reply, usage_metadata=usage)  # type: ignore[arg-type]
+
+    def stream(self, messages: Sequence[BaseMessage], config: Any = None, **options: Any) -> Iterator[AIMessageChunk]:
+        self.shown.append(messages)
+        for word in self.reply.split(" "):
+            if options["should_stop"] and options["should_stop"]():
+                yield AIMessageChunk(content="", response_metadata={"finish_reason": "cancelled"})
+                return
+            yield AIMessageChunk(content=word + " ")
 
     def choose(self, messages: Sequence[BaseMessage], options: Sequence[str]) -> dict[str, float]:
         return {"yes": self.says_yes, "no": 1 - self.says_yes}
@@ -164,12 +176,131 @@ def test_a_second_question_cuts_nothing_again(
 def test_removing_a_document_removes_its_passages_and_their_words(library: Library, report: Document) -> None:
     answerer = Answerer(library, None, None)
     answerer.prepare([report])
-    assert answerer.store.full_text("crane", Scope.of([report]))
+    assert answerer.store.full_text(["crane"], Scope.of([report]))
     library.remove(report)
     connection = library.connection()
     for table in ("passages", "passage_sets", "embeddings", "token_counts"):
         assert connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0
     assert connection.execute("SELECT count(*) FROM passages_text WHERE passages_text MATCH 'crane'").fetchone()[0] == 0
+
+
+def test_pages_outside_the_range_are_neither_searched_nor_read_and_the_receipt_says_not_asked(
+    library: Library, report: Document
+) -> None:
+    reader = ScriptedReader("Odense")
+    answer = Answerer(library, reader, None).ask("Where was the largest crane built?", [report], pages=(2, 2))
+    assert not answer.found  # it stands on page 1
+    assert {citation.page for citation in answer.nearest} <= {2}
+    receipt = answer.receipt
+    assert (receipt.pages_total, receipt.pages_not_asked, receipt.pages_searched) == (2, 1, 1)
+    assert receipt.pages_dropped == 0
+
+
+def test_a_range_that_fits_is_read_whole_though_the_document_does_not(library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "long.txt"
+    file.write_text(
+        "\f".join([*("The quay is made of stone. " * 40 for _ in range(9)), "The key is kept by Ingrid Dahl."])
+    )
+    document = library.add(file).document
+    reader = ScriptedReader("Ingrid Dahl")
+    answerer = Answerer(library, reader, None)
+    assert answerer.ask("Who keeps the key?", [document]).route.name == "retrieval"
+    answer = answerer.ask("Who keeps the key?", [document], pages=(10, 10))
+    assert answer.route.name == "whole-document"
+    assert "[page 10]" in str(reader.shown[-1][0].content)
+    assert "[page 9]" not in str(reader.shown[-1][0].content)
+    assert (answer.receipt.pages_read, answer.receipt.pages_not_asked) == (1, 9)
+    assert [citation.page for citation in answer.citations] == [10]
+    # What was counted for the range is not taken for the whole document.
+    assert answerer.ask("Who keeps the key?", [document]).route.name == "retrieval"
+
+
+@pytest.mark.parametrize(
+    ("context_tokens", "room", "is_wide"), [(600, None, False), (600, 200, True), (40_000, None, True)]
+)
+def test_a_reader_with_room_is_shown_what_stands_around_a_passage(
+    library: Library, report: Document, context_tokens: int, room: int | None, is_wide: bool
+) -> None:
+    reader = ScriptedReader("3,305", context_tokens=context_tokens)
+    answerer = Answerer(library, reader, None, evidence_tokens=room)
+    answerer.ask("What was crane hire in 2024?", [report], route="retrieval", top_k=1)
+    assert ("Revenue rose because more ferries called." in str(reader.shown[0][0].content)) == is_wide
+
+
+def test_the_receipt_says_how_passages_were_searched(ask: Ask) -> None:
+    receipt = ask("Where was the largest crane built?", "Odense").receipt
+    assert receipt.search == "full text"
+    assert receipt.passages_total >= receipt.passages >= 1
+    assert receipt.passages_embedded == 0
+
+
+def test_a_stream_hands_out_the_draft_and_ends_with_the_answer_that_ask_gives(
+    library: Library, report: Document
+) -> None:
+    answerer = Answerer(library, ScriptedReader("It was built in Odense in 1998."), None)
+    *draft, streamed = answerer.stream("Where was the largest crane built?", [report])
+    assert "".join(map(str, draft)).strip() == "It was built in Odense in 1998."
+    assert len(draft) > 1
+    assert isinstance(streamed, Answer)
+    asked = answerer.ask("Where was the largest crane built?", [report])
+    assert streamed.citations == asked.citations != ()
+    assert streamed.answer == asked.answer
+
+
+def test_a_draft_that_nothing_supports_ends_as_not_found(library: Library, report: Document) -> None:
+    answerer = Answerer(library, ScriptedReader("It was built in Gdansk in 1871."), None)
+    *draft, answer = answerer.stream("Where was the largest crane built?", [report])
+    assert draft
+    assert isinstance(answer, Answer)
+    assert not answer.found
+    assert "Gdansk" not in answer.answer
+
+
+@pytest.mark.parametrize("n_pieces", [0, 2])
+def test_an_answer_that_was_stopped_says_so_and_claims_nothing(
+    library: Library, report: Document, n_pieces: int
+) -> None:
+    answerer = Answerer(library, ScriptedReader("It was built in Odense in 1998."), None)
+    events: list[str | Answer] = []
+    for event in answerer.stream(
+        "Where was the largest crane built?", [report], should_stop=lambda: len(events) >= n_pieces
+    ):
+        events.append(event)
+    *draft, answer = events
+    assert len(draft) == n_pieces
+    assert isinstance(answer, Answer)
+    assert answer.stopped
+    assert not answer.found
+    assert answer.citations == answer.statements == ()
+    assert answer.answer.startswith("Stopped")
+
+
+def test_a_question_that_is_stopped_at_once_reads_nothing(library: Library, report: Document) -> None:
+    class Slow:
+        name = "slow"
+
+        def encode(self, texts: Sequence[str], progress: Any = None) -> np.ndarray:
+            return np.eye(1, 4, dtype=np.float32).repeat(len(texts), 0)
+
+        def encode_question(self, text: str) -> np.ndarray:
+            return self.encode([text])[0]
+
+    asked: list[int] = []
+    answerer = Answerer(library, ScriptedReader("Odense"), Slow())
+
+    def stop_from_the_first_on() -> bool:
+        asked.append(1)
+        return True
+
+    answer = answerer.ask("Where was the largest crane built?", [report], should_stop=stop_from_the_first_on)
+    assert answer.stopped
+    assert len(asked) == 1
+    assert answer.receipt.tokens_prompt == 0
+
+
+def test_the_answer_as_a_dict_is_what_comes_back_from_json(ask: Ask) -> None:
+    plain = ask("Where was the largest crane built?", "Odense").to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
 
 
 @pytest.mark.parametrize("question", ["", "  \n"])

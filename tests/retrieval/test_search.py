@@ -30,6 +30,9 @@ class LetterEmbedder:
         counts = np.array([[text.lower().count(letter) + 0.01 for letter in "abcdefghijklmnop"] for text in texts])
         return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
 
+    def encode_question(self, text: str) -> np.ndarray:
+        return self.encode([text])[0]
+
 
 @pytest.fixture
 def document(library: Library, tmp_path: Path) -> Document:

@@ -1,0 +1,121 @@
+"""Embeds passages in a thread of its own, so that nobody waits for vectors: search uses those that are there.
+
+What is done is kept batch by batch; a process that ends in the middle goes on there another time. Two processes that
+embed the same document share the work, more or less: each passes over what it finds done.
+"""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from longleaf.errors import LongleafError
+from longleaf.ingestion import Document
+
+from .embeddings import Embedder
+from .store import PassageStore
+
+__all__ = ["BackgroundEmbedding"]
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 64
+"""Passages between two looks at whether to pause or stop: less than a second's work."""
+
+
+class BackgroundEmbedding:
+    """Embeds the passages of documents one after another, and pauses while the cores are wanted for something else.
+
+        background = BackgroundEmbedding(store, embedder)
+        background.add([document])
+        with background.paused():
+            ...                                 # an answer is written: no vectors are made
+        background.finish()                     # the rest now, in this thread
+
+    Args:
+        store: Holds the passages, which must have been cut.
+        embedder: Makes the vectors.
+    """
+
+    def __init__(self, store: PassageStore, embedder: Embedder) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._waiting: list[int] = []
+        self._batch: list[int] = []  # under work
+        self._done = 0
+        self._n_pauses = 0
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+        self._change = threading.Condition()
+        store.library.at_close(self.stop)
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Queue those passages of these documents that have no vector yet, and start the thread if there are any."""
+        missing = self._store.unembedded(documents, self._embedder.name)
+        with self._change:
+            known = {*self._waiting, *self._batch}
+            self._waiting += [key for key in missing if key not in known]
+            if self._waiting and not self._stopped and (self._thread is None or not self._thread.is_alive()):
+                self._done = 0
+                self._thread = threading.Thread(target=self._run, name="embed passages", daemon=True)
+                self._thread.start()
+
+    def progress(self) -> tuple[int, int]:
+        """Passages done and in all since the queue was last empty."""
+        with self._change:
+            return self._done, self._done + len(self._batch) + len(self._waiting)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No new batch begins inside the block; blocks may overlap."""
+        with self._change:
+            self._n_pauses += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._n_pauses -= 1
+                self._change.notify_all()
+
+    def finish(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Wait until nothing is left, telling of the progress.
+
+        Args:
+            progress: Called with (passages done, passages in all).
+        """
+        while (thread := self._thread) is not None and thread.is_alive():
+            if progress:
+                progress(*self.progress())
+            thread.join(0.2)
+        if progress and self._done:
+            progress(*self.progress())
+
+    def stop(self) -> None:
+        """End the thread after its batch; what is left is found by the next `add`."""
+        with self._change:
+            self._stopped = True
+            self._waiting.clear()
+            self._change.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            try:
+                self._store.embed_passages(batch, self._embedder)
+            except (LongleafError, sqlite3.Error) as exc:  # a full disk, a library that was closed meanwhile
+                logger.info("passages are not being embedded: %s", exc)
+                with self._change:
+                    self._waiting.clear()
+                    self._batch = []
+                return
+            with self._change:
+                self._done += len(batch)
+                self._batch = []
+
+    def _next(self) -> list[int]:
+        with self._change:
+            self._change.wait_for(lambda: not self._n_pauses or self._stopped)
+            self._batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            return self._batch
