@@ -20,8 +20,6 @@ from .settings import Settings
 if TYPE_CHECKING:
     from longleaf.model import ChatLongleaf
     from longleaf.retrieval import Answerer, LongleafEmbeddings, PassageStore
-    from longleaf.retrieval.store import VectorIndexFor
-    from longleaf.retrieval.vector_index import VectorIndex
 
 __all__ = ["is_path", "open_answerer", "open_library", "open_store", "reader_name"]
 
@@ -60,23 +58,9 @@ def open_answerer(settings: Settings, library: Library, *, with_reader: bool = T
 
 def open_store(settings: Settings, library: Library) -> "PassageStore":
     """The passages of a library, with the vector index of these settings."""
-    from longleaf.retrieval import PassageStore
+    from longleaf.retrieval.store import PassageStore, vector_index_for
 
-    return PassageStore(library, _vector_index(settings))
-
-
-def _vector_index(settings: Settings) -> "VectorIndexFor | None":
-    connection_string = settings.vector_store
-    if connection_string is None:
-        return None
-
-    def made(library: Library, embedder_name: str) -> "VectorIndex":
-        from longleaf.retrieval.pgvector_index import PgVectorIndex
-        from longleaf.retrieval.vector_index import SqliteVectors
-
-        return PgVectorIndex(SqliteVectors.of_passages(library, embedder_name), connection_string)
-
-    return made
+    return PassageStore(library, vector_index_for(settings.vector_store))
 
 
 def reader_name(settings: Settings) -> str:

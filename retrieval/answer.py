@@ -120,9 +120,10 @@ class Answerer:
             self.background.finish(report)
 
     def close(self) -> None:
-        """Ends what goes on in the background; what is left is begun again another time."""
+        """Ends what goes on in the background, which is begun again another time, and lets go of indexes."""
         if self.background:
             self.background.stop()
+        self.store.close()
 
     def ask(
         self,

@@ -28,6 +28,7 @@ from .reader import ShouldStop, as_reader
 from .receipt import Answer
 from .retriever import find_documents
 from .steps import RouteAsked
+from .store import PassageStore, vector_index_for
 
 __all__ = ["LongDocumentChain", "LongDocumentInput", "LongDocumentOutput"]
 
@@ -96,6 +97,9 @@ class LongDocumentChain(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     context_tokens: int | None = Field(default=None, ge=1)
     """What the reader takes, where it does not say so itself; a `ChatLongleaf` does."""
 
+    vector_store: str | None = None
+    """`postgresql://…` to search vectors in a PostgreSQL with pgvector; in an index beside the library if not given."""
+
     _answerer: Answerer | None = PrivateAttr(default=None)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -113,10 +117,12 @@ class LongDocumentChain(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         """What answers the questions; opens the library at the first use."""
         with self._lock:
             if self._answerer is None:
+                library = self.library or Library(self.home or default_home())
                 self._answerer = Answerer(
-                    self.library or Library(self.home or default_home()),
+                    library,
                     as_reader(self.reader, self.context_tokens) if self.reader else None,
                     as_embedder(self.embedding) if self.embedding else None,
+                    store=PassageStore(library, vector_index_for(self.vector_store)),
                 )
             return self._answerer
 

@@ -169,6 +169,12 @@ class FaissIndex:
             if self._n_unsaved:
                 self._save()
 
+    def close(self) -> None:
+        """Let go of the index; it is read again when it is needed."""
+        with self._lock:
+            self._index = self._gpu = self._sample = None
+            self._is_open, self._n_unsaved = False, 0
+
     def contents(self) -> tuple[np.ndarray, np.ndarray]:
         """Everything in the index as it stands, for checks: keys int64 [n], ascending, and vectors fp32 [n, d]."""
         with self._lock:

@@ -23,6 +23,7 @@ from .embeddings import as_embedder
 from .langchain_documents import to_langchain
 from .scope import Scope
 from .search import search
+from .store import PassageStore, vector_index_for
 
 __all__ = ["DocumentReference", "LongleafRetriever", "find_documents"]
 
@@ -58,6 +59,9 @@ class LongleafRetriever(BaseRetriever):
     """An `Embeddings` of LangChain or an `Embedder`; search is by full text alone if not given."""
     k: int = Field(default=5, ge=1)
     """How many passages are returned at most; a call may give its own."""
+
+    vector_store: str | None = None
+    """`postgresql://…` to search vectors in a PostgreSQL with pgvector; in an index beside the library if not given."""
 
     _answerer: Answerer | None = PrivateAttr(default=None)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
@@ -103,7 +107,9 @@ class LongleafRetriever(BaseRetriever):
         with self._lock:
             if self._answerer is None:
                 library = self.library or Library(self.home or default_home())
-                self._answerer = Answerer(library, None, as_embedder(self.embedding) if self.embedding else None)
+                store = PassageStore(library, vector_index_for(self.vector_store))
+                embedder = as_embedder(self.embedding) if self.embedding else None
+                self._answerer = Answerer(library, None, embedder, store=store)
             return self._answerer
 
     def close(self) -> None:

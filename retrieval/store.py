@@ -10,22 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from longleaf.errors import LongleafError
 from longleaf.ingestion import Document, Library, OutlineEntry, Page
 
 from .embeddings import Embedder
 from .faiss_index import FaissIndex, index_path
 from .passages import CUTTER_VERSION, Passage, cut_passages
+from .pgvector_index import PgVectorIndex
 from .question import match_expression
 from .scope import Scope
 from .vector_index import SqliteVectors, VectorIndex
 
-__all__ = ["Nearest", "PassageStore", "StoredPassage", "VectorIndexFor"]
+__all__ = ["Nearest", "PassageStore", "StoredPassage", "VectorIndexFor", "vector_index_for"]
 
 EMBED_BATCH = 256
 """Passages embedded between two commits: what an interrupted run can lose (a few seconds' work)."""
 MAX_MATCHES = 2_000
 """Passages that full text hands out, the best of all that match."""
-MAX_NEAREST = 1_000
+MAX_NEAREST = 400
 """Passages that a vector index is asked for."""
 EXACT_FROM_SQLITE = 20_000
 """Up to so many vectors are read for a question and compared directly (some 60 ms); more go through the index."""
@@ -33,6 +35,26 @@ EXACT_FROM_SQLITE = 20_000
 Cutter = Callable[[Iterable[Page], Sequence[OutlineEntry]], list[Passage]]
 VectorIndexFor = Callable[[Library, str], VectorIndex]
 """Makes the index of the passages' vectors by the embedder of this name."""
+
+
+def vector_index_for(vector_store: str | None) -> VectorIndexFor | None:
+    """The kind of index that a setting asks for.
+
+    Args:
+        vector_store: `postgresql://…` for a PostgreSQL with pgvector; None for the embedded index.
+
+    Raises:
+        LongleafError: Something else.
+    """
+    if vector_store is None:
+        return None
+    if not vector_store.startswith(("postgresql://", "postgres://")):
+        raise LongleafError(f"{vector_store!r} is no vector store that Longleaf knows; it takes postgresql://…")
+
+    def made(library: Library, embedder_name: str) -> VectorIndex:
+        return PgVectorIndex(SqliteVectors.of_passages(library, embedder_name), vector_store)
+
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +273,12 @@ class PassageStore:
             more = index.search(query, len(missing), np.array(missing, np.int64))
             keys, scores = np.concatenate([keys, more.keys]), np.concatenate([scores, more.scores])
         return Nearest(keys, scores, near.mean, near.spread, index.describe())
+
+    def close(self) -> None:
+        """Let go of the indexes; they are opened again when they are needed."""
+        indexes, self._indexes = list(self._indexes.values()), {}
+        for index in indexes:
+            index.close()
 
     def save_indexes(self) -> None:
         """Bring saved indexes up to date, so that nothing of a removed document stays in them."""

@@ -83,6 +83,9 @@ class VectorIndex(Protocol):
     def save(self) -> None:
         """Keep on disk what is only in memory, where there is such a thing."""
 
+    def close(self) -> None:
+        """Let go of memory and connections; what is not saved is caught up with another time."""
+
 
 class VectorSource(Protocol):
     """One space of vectors, and the log of its changes."""

@@ -17,7 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longleaf.errors import MissingExtraError, StorageError
+from longleaf.errors import LongleafError, MissingExtraError, StorageError
+from longleaf.ingestion import Library
+from longleaf.model import is_installed
+from longleaf.retrieval import LongDocumentChain, LongleafEmbeddings, LongleafRetriever
 from longleaf.retrieval.faiss_index import FaissIndex
 from longleaf.retrieval.pgvector_index import PgVectorIndex
 from longleaf.retrieval.vector_index import SqliteVectors
@@ -255,3 +258,42 @@ def test_a_missing_library_names_the_extra(source, monkeypatch):
     monkeypatch.setitem(sys.modules, "langchain_postgres", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'longleaf\[pgvector\]'"):
         PgVectorIndex(source, "postgresql://localhost/x")
+
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "tamarack-valley-water-2024.pdf"
+QUESTIONS = (
+    "What was the total operating revenue in fiscal year 2024?",
+    "Who audits the district?",
+    "How many miles of mains were replaced?",
+    "What is the working capital?",
+)
+
+
+@pytest.mark.skipif(not is_installed("minilm"), reason="no weights here: run `longleaf model pull minilm`")
+def test_the_chain_and_the_retriever_give_the_same_pages_over_pgvector(server: Server, library: Library) -> None:
+    embedding = LongleafEmbeddings()
+    document = library.add(SAMPLE).document
+
+    def asked(vector_store: str | None) -> tuple[list, list, str]:
+        retriever = LongleafRetriever(library=library, embedding=embedding, k=10, vector_store=vector_store)
+        chain = LongDocumentChain(library=library, embedding=embedding, vector_store=vector_store)
+        chain.answerer.prepare([document])
+        passages = [[(p.metadata["page"], p.metadata["start"]) for p in retriever.invoke(q)] for q in QUESTIONS]
+        answers = [chain.invoke({"question": q, "documents": [document]}) for q in QUESTIONS]
+        retriever.close()
+        chain.close()
+        citations = [[(c["page"], c["quote"]) for c in a["citations"] + a["nearest"]] for a in answers]
+        return passages, citations, answers[0]["receipt"]["search"]
+
+    passages, citations, method = asked(None)
+    assert "exact" in method
+    assert "PostgreSQL" not in method
+    over_pgvector = asked(server.url())
+    assert over_pgvector[:2] == (passages, citations)
+    assert "PostgreSQL" in over_pgvector[2]
+    assert sum(map(len, citations)) >= len(QUESTIONS)
+
+
+def test_another_kind_of_store_is_refused_with_what_is_taken(library: Library) -> None:
+    with pytest.raises(LongleafError, match="takes postgresql://"):
+        LongleafRetriever(library=library, vector_store="mysql://x").invoke("anything")
