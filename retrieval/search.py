@@ -35,6 +35,8 @@ _RERANKED = 20
 _EMBEDDED_AT_ONCE = 48
 """Passages embedded while a question waits, where vectors are missing: about half a second on two cores."""
 _HEAD_CHARS = 3_000
+_MAX_HEADS = 5_000
+"""Of more documents only names and titles are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ def _meant(asked: Question, scope: Scope, store: PassageStore, document_ids: np.
     standing at the beginning of its text. A question that names none of them favours none.
     """
     own = {d.id: _squeezed(f"{d.name} {d.title}") for d in scope.documents}
-    heads = store.heads([d.id for d in scope.documents], _HEAD_CHARS)
+    heads = store.heads(scope.documents, _HEAD_CHARS) if len(own) <= _MAX_HEADS else {}
     n = len(scope.documents)
     total = 0.0
     held = dict.fromkeys(own, 0.0)

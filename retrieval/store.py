@@ -33,6 +33,11 @@ EXACT_FROM_SQLITE = 20_000
 """Up to so many vectors are read for a question and compared directly (some 60 ms); more go through the index."""
 
 Cutter = Callable[[Iterable[Page], Sequence[OutlineEntry]], list[Passage]]
+MAX_POSTINGS = 20_000
+"""Full text scores no more passages for a question (some 30 ms): in a large library common words are left out."""
+
+_WEIGHTS = "1.0, 0.6, 0.3, 0.1"  # of words in text, header, section, title
+
 VectorIndexFor = Callable[[Library, str], VectorIndex]
 """Makes the index of the passages' vectors by the embedder of this name."""
 
@@ -105,6 +110,8 @@ class PassageStore:
         self._cutter = cutter
         self._vector_index = vector_index
         self._indexes: dict[str, VectorIndex] = {}
+        self._frequencies: dict[str, int] = {}
+        self._heads: dict[int, str] = {}
         self._embedded: set[tuple[int, int, str]] = set()  # documents known to have all their vectors
 
     def cut(self, document: Document) -> int:
@@ -291,11 +298,9 @@ class PassageStore:
 
     def _keys(self, scope: Scope) -> np.ndarray | None:
         """Ids of all passages in scope; None where that is every passage of the library."""
-        connection = self.library.connection()
-        whole = {d.id for d in scope.documents if d.id not in scope.page_ranges}
-        if whole.issuperset(row[0] for row in connection.execute("SELECT document_id FROM passage_sets")):
+        if self._is_whole(scope):
             return None
-        rows = connection.execute(f"SELECT id FROM passages WHERE {_inside(scope)}").fetchall()
+        rows = self.library.connection().execute(f"SELECT id FROM passages WHERE {_inside(scope)}").fetchall()
         return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
     def vectors(self, scope: Scope, embedder_name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -316,21 +321,49 @@ class PassageStore:
         return ids, matrix.astype(np.float32)  # [n], [n, d]
 
     def full_text(self, terms: Sequence[str], scope: Scope) -> dict[int, float]:
-        """BM25 (higher is better) of the passages in scope that hold one of the terms, stemmed: the best of them."""
+        """BM25 (higher is better) of the passages in scope that hold one of the terms, stemmed: the best of them.
+
+        Where the terms are common in a large library, only the rarest of them are looked for.
+        """
+        if self.count(scope) > MAX_POSTINGS:
+            terms = self._rarest(terms)
         if not terms:
             return {}
         connection = self.library.connection()
-        # Passages of a document lie side by side: within these bounds FTS5 passes over the others.
-        ids = ",".join(str(d.id) for d in scope.documents)
-        low, high = connection.execute(f"SELECT min(id), max(id) FROM passages WHERE document_id IN ({ids})").fetchone()
-        rows = connection.execute(
-            "SELECT passages.id AS id, bm25(passages_text, 1.0, 0.6, 0.3, 0.1) AS score FROM passages_text"
-            " JOIN passages ON passages.id = passages_text.rowid"
-            f" WHERE passages_text MATCH ? AND passages_text.rowid BETWEEN ? AND ? AND {_inside(scope)}"
-            " ORDER BY score LIMIT ?",
-            (match_expression(terms), low, high, MAX_MATCHES),
-        )
+        if self._is_whole(scope):
+            rows = connection.execute(
+                "SELECT rowid AS id, rank AS score FROM passages_text WHERE passages_text MATCH ?"
+                f" AND rank MATCH 'bm25({_WEIGHTS})' ORDER BY rank LIMIT ?",
+                (match_expression(terms), MAX_MATCHES),
+            )
+        else:
+            # Passages of a document lie side by side: within these bounds FTS5 passes over the others, which it does
+            # not when it orders by its own `rank`.
+            low, high = connection.execute(f"SELECT min(id), max(id) FROM passages WHERE {_inside(scope)}").fetchone()
+            rows = connection.execute(
+                f"SELECT passages.id AS id, bm25(passages_text, {_WEIGHTS}) AS score FROM passages_text"
+                " JOIN passages ON passages.id = passages_text.rowid WHERE passages_text MATCH ?"
+                f" AND passages_text.rowid BETWEEN ? AND ? AND {_inside(scope)} ORDER BY score LIMIT ?",
+                (match_expression(terms), low, high, MAX_MATCHES),
+            )
         return {int(row["id"]): -float(row["score"]) for row in rows}
+
+    def _rarest(self, terms: Sequence[str]) -> list[str]:
+        """The terms that the fewest passages hold, so many that these passages are not too many; at least two."""
+        sql = "SELECT count(*) FROM passages_text WHERE passages_text MATCH ?"
+        connection = self.library.connection()
+        for term in terms:
+            if term not in self._frequencies:
+                count = connection.execute(sql, (match_expression([term]),)).fetchone()[0]
+                self._frequencies[term] = int(count)  # as it was when the term was first asked for: near enough
+        kept: list[str] = []
+        total = 0
+        for term in sorted(terms, key=lambda t: self._frequencies[t]):
+            total += self._frequencies[term]
+            if len(kept) >= 2 and total > MAX_POSTINGS:
+                break
+            kept.append(term)
+        return kept
 
     def documents_of(self, ids: np.ndarray) -> np.ndarray:
         """The document ids of these passages, int64 [n]."""
@@ -341,14 +374,17 @@ class PassageStore:
         owner = {row["id"]: row["document_id"] for row in rows}
         return np.array([owner.get(key, -1) for key in keys], np.int64)
 
-    def heads(self, document_ids: Sequence[int], n_chars: int) -> Mapping[int, str]:
-        """The beginning of each document's first page, in lower case."""
-        rows = self.library.connection().execute(
-            "SELECT document_id, substr(text, 1, ?) AS head FROM pages WHERE number = 1 AND document_id IN"
-            " (SELECT value FROM json_each(?))",
-            (n_chars, json.dumps(list(document_ids))),
-        )
-        return {row["document_id"]: row["head"].casefold() for row in rows}
+    def heads(self, documents: Sequence[Document], n_chars: int) -> Mapping[int, str]:
+        """The beginning of each document's first page, in lower case, by its id."""
+        missing = [document.id for document in documents if document.id not in self._heads]
+        if missing:
+            rows = self.library.connection().execute(
+                "SELECT document_id, substr(text, 1, ?) AS head FROM pages WHERE number = 1 AND document_id IN"
+                " (SELECT value FROM json_each(?))",
+                (n_chars, json.dumps(missing)),
+            )
+            self._heads |= {row["document_id"]: row["head"].casefold() for row in rows}
+        return {document.id: self._heads.get(document.id, "") for document in documents}
 
     def n_passages(self, documents: Sequence[Document]) -> int:
         """How many passages these documents have in all."""
@@ -361,6 +397,12 @@ class PassageStore:
             .fetchone()
         )
         return int(row["n"] or 0)
+
+    def _is_whole(self, scope: Scope) -> bool:
+        """Whether every passage of the library is in scope."""
+        whole = {d.id for d in scope.documents if d.id not in scope.page_ranges}
+        rows = self.library.connection().execute("SELECT document_id FROM passage_sets")
+        return whole.issuperset(row["document_id"] for row in rows)
 
     def token_count(self, document: Document, tokenizer_name: str) -> int | None:
         """The document's tokens as counted before; None where they have not been, or more pages were read since."""

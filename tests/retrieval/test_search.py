@@ -8,7 +8,7 @@ import pytest
 
 from longleaf.ingestion import Document, Library
 from longleaf.model import is_installed
-from longleaf.retrieval import LongleafEmbeddings, PassageStore, Scope, search
+from longleaf.retrieval import LongleafEmbeddings, PassageStore, Scope, SearchOptions, search
 
 PAGES = [
     "The harbour froze in February. Ships waited outside for nine days until tugs broke a channel.",
@@ -123,3 +123,89 @@ def test_passages_are_cut_anew_when_more_of_the_document_has_been_read(
     store.cut(library.find(document.sha256))
     assert pages_found("heron", document, store) == [4]
     assert pages_found("bicycles", document, store) == []
+
+
+def add_text(library: Library, folder: Path, name: str, *pages: str) -> Document:
+    file = folder / name
+    file.write_text("\f".join(pages))
+    document = library.add(file).document
+    PassageStore(library).cut(document)
+    return document
+
+
+def test_of_several_documents_the_one_that_the_question_names_comes_first(library: Library, tmp_path: Path) -> None:
+    documents = [
+        add_text(
+            library, tmp_path, f"{company}_{year}_report.txt", f"{company.title()} reports sales of {n} in {year}."
+        )
+        for n, (company, year) in enumerate((c, y) for c in ("harbour", "ferry") for y in (2021, 2022))
+    ]
+    store, scope = PassageStore(library), Scope.of(documents)
+    for question, name in (
+        ("What were the sales of Ferry in FY2021?", "ferry_2021_report.txt"),
+        ("What were the sales of Harbour in 2022?", "harbour_2022_report.txt"),
+    ):
+        best = search(question, scope, store, None).hits[0]
+        assert next(d.name for d in documents if d.id == best.stored.document_id) == name
+    plain = search("sales of Ferry in FY2021", scope, store, None, options=SearchOptions(documents=False)).hits
+    assert len({round(hit.score, 6) for hit in plain}) < len(plain)  # nothing else tells the years of a company apart
+
+
+def test_a_term_leads_to_the_lines_that_it_stands_for(library: Library, tmp_path: Path) -> None:
+    document = add_text(
+        library,
+        tmp_path,
+        "report.txt",
+        "The board speaks of its capital, and of people at work, on every page of this letter to you.",
+        "Balance sheet\nTotal current assets  120  110\nTotal current liabilities  80  90\nTotal equity  40  20",
+        "Cranes were painted in May.",
+    )
+    store, scope = PassageStore(library), Scope.of([document])
+    question = "What is the working capital?"
+    assert search(question, scope, store, None).hits[0].stored.passage.page == 2
+    without = search(question, scope, store, None, options=SearchOptions(places=False)).hits
+    assert without[0].stored.passage.page == 1
+
+
+def test_a_question_does_not_wait_for_vectors_and_says_how_many_there_were(library: Library, tmp_path: Path) -> None:
+    words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
+    document = add_text(library, tmp_path, "long.txt", *(f"{w} {w[::-1]} {w * 2} and the anchor." for w in words))
+    store, embedder = PassageStore(library), LetterEmbedder()
+    found = search(f"{words[77]} anchor", Scope.of([document]), store, embedder)
+    assert found.hits[0].stored.passage.page == 78
+    assert (found.n_passages, found.n_embedded) == (125, 48)
+    assert found.method == "full text and vectors of 48 of 125 passages, the others not being embedded yet"
+    store.embed([document], embedder)
+    found = search(f"{words[77]} anchor", Scope.of([document]), store, embedder)
+    assert found.method == "full text and vectors (exact, 125 vectors)"
+
+
+def test_pages_outside_the_range_are_not_found(document: Document, store: PassageStore) -> None:
+    for embedder in (None, LetterEmbedder()):
+        found = search("ships ferry invoice wages", Scope.of([document], (2, 3)), store, embedder)
+        assert {hit.stored.passage.page for hit in found.hits} == {2, 3}
+        assert found.n_passages == 2
+
+
+def test_in_a_large_library_common_words_are_left_out(
+    document: Document, store: PassageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longleaf.retrieval.store.MAX_POSTINGS", 1)
+    scope = Scope.of([document])
+    # "of" stands in two passages, the others in one each: the two rarest are kept whatever they find.
+    assert set(store.full_text(["of", "tugs", "odense"], scope)) == set(store.full_text(["tugs", "odense"], scope))
+    assert len(store.full_text(["of"], scope)) == 2
+
+
+def test_many_vectors_are_searched_through_the_index_with_the_same_result(
+    document: Document, store: PassageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = LetterEmbedder()
+    store.embed([document], embedder)
+    direct = search("a new ferry", Scope.of([document]), store, embedder)
+    monkeypatch.setattr("longleaf.retrieval.store.EXACT_FROM_SQLITE", 1)
+    through_index = search("a new ferry", Scope.of([document]), store, embedder)
+    assert [hit.stored.id for hit in through_index.hits] == [hit.stored.id for hit in direct.hits]
+    assert [hit.score for hit in through_index.hits] == pytest.approx([hit.score for hit in direct.hits], abs=1e-4)
+    part = search("a new ferry", Scope.of([document], (1, 2)), store, embedder)
+    assert {hit.stored.passage.page for hit in part.hits} == {1, 2}
