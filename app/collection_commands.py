@@ -91,7 +91,8 @@ def remove(name: Name, home: Home = None, as_json: AsJson = False, yes: Yes = Fa
 
 def _view(library: Library, collection: Collection) -> dict[str, Any]:
     names = {document.id: document.name for document in library.documents()}
-    return asdict(collection) | {"documents": [names[key] for key in collection.document_ids]}
+    # A document may have been removed since the collection was read.
+    return asdict(collection) | {"documents": [names[key] for key in collection.document_ids if key in names]}
 
 
 def _report(library: Library, collection: Collection, *, as_json: bool) -> None:

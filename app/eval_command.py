@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -122,9 +123,13 @@ def evaluate(
         run = {
             "version": __version__,
             "questions": _sha256(questions),
-            "documents": [[name, file.stat().st_size] for name, file in files.items()],
+            "documents": [[name, _sha256(file)] for name, file in files.items()],
+            "ocr": settings.ocr,
             "model": answerer.reader.model_name if answerer.reader else "none",
+            "context_tokens": answerer.reader.context_tokens if answerer.reader else 0,
+            "quantize": (answerer.reader and settings.quantize) or "none",
             "embedder": answerer.embedder.name if answerer.embedder else "none",
+            "vector_store": _without_password(settings.vector_store) if settings.vector_store else "embedded",
             "evidence_tokens": answerer.evidence_tokens,
             **asdict(options),
         }
@@ -235,7 +240,16 @@ def _take_in(
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _without_password(address: str) -> str:
+    """An address as it may be written to files that are passed on: no password, wherever it stands."""
+    parts = urlsplit(address)
+    user, at, host = parts.netloc.rpartition("@")
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if "password" not in name])
+    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query=query))
 
 
 # --- What is shown ---------------------------------------------------------------------------------------------------

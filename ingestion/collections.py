@@ -30,7 +30,7 @@ class _Store(Protocol):
 
 
 class Collections:
-    """The collections of one library.
+    """The collections of one library; blanks at the ends of a name, and several in a row, make no difference.
 
     library.collections.put("filings", [document])
     library.collections.find("filings").document_ids
@@ -50,6 +50,7 @@ class Collections:
         Raises:
             DocumentNotFoundError: There is none; the others are listed.
         """
+        name = _squeezed(name)
         row = self._library.connection().execute("SELECT * FROM collections WHERE name = ?", (name,)).fetchone()
         if row is None:
             known = ", ".join(collection.name for collection in self.all()) or "none"
@@ -61,55 +62,76 @@ class Collections:
 
         Raises:
             LongleafError: The name is empty.
+            DocumentNotFoundError: A document was removed meanwhile; nothing is changed then.
         """
-        name = " ".join(name.split())
-        if not name:
-            raise LongleafError("a collection needs a name")
+        name = _usable(name)
         with self._library.transaction() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO collections (name, made_at) VALUES (?, ?)",
                 (name, datetime.now(UTC).isoformat(timespec="seconds")),
             )
-            key = connection.execute("SELECT id FROM collections WHERE name = ?", (name,)).fetchone()["id"]
-            connection.executemany(
-                "INSERT OR IGNORE INTO collection_documents (collection_id, document_id) VALUES (?, ?)",
-                ((key, document.id) for document in documents),
-            )
-        return self.find(name)
+            found = self.find(name)
+            for document in documents:
+                if not connection.execute("SELECT 1 FROM documents WHERE id = ?", (document.id,)).fetchone():
+                    raise DocumentNotFoundError(f"{document.name}: no longer in the library")
+                connection.execute(
+                    "INSERT OR IGNORE INTO collection_documents (collection_id, document_id) VALUES (?, ?)",
+                    (found.id, document.id),
+                )
+            return self.find(name)
 
     def take_out(self, name: str, documents: Iterable[Document]) -> Collection:
-        """Takes documents out of a collection; they stay in the library."""
-        found = self.find(name)
+        """Takes documents out of a collection; they stay in the library.
+
+        Raises:
+            DocumentNotFoundError: There is no such collection.
+        """
         with self._library.transaction() as connection:
+            found = self.find(name)
             connection.executemany(
                 "DELETE FROM collection_documents WHERE collection_id = ? AND document_id = ?",
                 ((found.id, document.id) for document in documents),
             )
-        return self.find(name)
+            return self.find(name)
 
     def rename(self, name: str, new_name: str) -> Collection:
         """Gives a collection another name.
 
         Raises:
             LongleafError: The new name is empty or taken.
+            DocumentNotFoundError: There is no such collection.
         """
-        found, new_name = self.find(name), " ".join(new_name.split())
-        if not new_name:
-            raise LongleafError("a collection needs a name")
-        if new_name != name and any(c.name == new_name for c in self.all()):
-            raise LongleafError(f"{new_name}: there is a collection of this name already")
+        new_name = _usable(new_name)
         with self._library.transaction() as connection:
+            found = self.find(name)
+            taken = "SELECT 1 FROM collections WHERE name = ? AND id <> ?"
+            if connection.execute(taken, (new_name, found.id)).fetchone():
+                raise LongleafError(f"{new_name}: there is a collection of this name already")
             connection.execute("UPDATE collections SET name = ? WHERE id = ?", (new_name, found.id))
-        return self.find(new_name)
+            return self.find(new_name)
 
     def remove(self, name: str) -> None:
-        """Forgets a collection; its documents stay in the library."""
-        found = self.find(name)
+        """Forgets a collection; its documents stay in the library.
+
+        Raises:
+            DocumentNotFoundError: There is no such collection.
+        """
         with self._library.transaction() as connection:
-            connection.execute("DELETE FROM collections WHERE id = ?", (found.id,))
+            connection.execute("DELETE FROM collections WHERE id = ?", (self.find(name).id,))
 
     def _collection(self, row: sqlite3.Row) -> Collection:
         rows = self._library.connection().execute(
             "SELECT document_id FROM collection_documents WHERE collection_id = ? ORDER BY document_id", (row["id"],)
         )
         return Collection(row["id"], row["name"], row["made_at"], tuple(int(r["document_id"]) for r in rows))
+
+
+def _squeezed(name: str) -> str:
+    return " ".join(name.split())
+
+
+def _usable(name: str) -> str:
+    """A name as it is kept."""
+    if not (squeezed := _squeezed(name)):
+        raise LongleafError("a collection needs a name")
+    return squeezed

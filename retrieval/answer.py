@@ -101,7 +101,7 @@ class Answerer:
 
     def prepare(self, documents: Sequence[Document], progress: Progress | None = None, *, embed: bool = True) -> None:
         """Cuts, and embeds, what is not yet; later questions find it done."""
-        for document in documents:
+        for document in self.store.uncut(documents):
             self.store.cut(document)
         if embed and self.embedder:
             report = (lambda done, total: progress("embedding passages", done, total)) if progress else None
@@ -225,22 +225,22 @@ class Answerer:
         searched, picked, reply, checked = Searched(), Picked(), Reply("", UNASKED), Checked()
         stop_if_asked = _stopper(should_stop)
         try:
+            stop_if_asked()
             with steps.step("index", documents=[d.name for d in asked.scope.documents]):
-                stop_if_asked()
                 self.begin(asked.scope.documents)
+            stop_if_asked()
             with steps.step("route", asked_for=asked.route) as step:
-                stop_if_asked()
                 routed = self.route(asked)
                 step.outputs |= {"route": routed.route.name, "reason": routed.route.reason}
+            stop_if_asked()
             with steps.step("search", question=asked.question, top_k=asked.top_k) as step:
-                stop_if_asked()
                 searched = self.search(asked, step.config)
                 step.outputs |= {"method": searched.found.method, "passages": len(searched.found.hits)}
             with steps.step("pick", passages=len(searched.found.hits)) as step:
                 picked = self.pick(asked, routed, searched)
                 step.outputs |= {"pages": [number for _, number in sorted(picked.pages)]}
+            stop_if_asked()
             with steps.step("read", question=asked.question) as step:
-                stop_if_asked()
                 if streaming:
                     reply = yield from self._read_pieces(asked, picked, progress, should_stop, step.config)
                 else:
@@ -382,7 +382,7 @@ class Answerer:
             on_read=_on_read(reader.model_name, progress),
             should_stop=should_stop,
         )
-        return self._reply(reader, asked, picked, message, config)
+        return self._reply(reader, asked, picked, message, should_stop, config)
 
     def _read_pieces(
         self,
@@ -411,21 +411,28 @@ class Answerer:
                 whole = piece if whole is None else whole + piece
                 if text := str(piece.text):
                     yield text
-        return self._reply(reader, asked, picked, whole or AIMessageChunk(content=""), config)
+        return self._reply(reader, asked, picked, whole or AIMessageChunk(content=""), should_stop, config)
 
     def _reply(
-        self, reader: Reader, asked: Asked, picked: Picked, message: AIMessage, config: RunnableConfig | None
+        self,
+        reader: Reader,
+        asked: Asked,
+        picked: Picked,
+        message: AIMessage,
+        should_stop: ShouldStop | None,
+        config: RunnableConfig | None,
     ) -> Reply:
         """The reader's message with its figures, and the reader's word on whether the text states the answer."""
         usage = message.usage_metadata
         text = str(message.text).strip()
-        stopped = message.response_metadata.get("finish_reason") == "cancelled"
+        stopped = (
+            message.response_metadata.get("finish_reason") == "cancelled" or (should_stop and should_stop()) or False
+        )
         says_yes = 0.0
         if not stopped and not says_not_in_text(text):
             prompt = support_messages(picked.messages, asked.question)
-            with set_config_context(
-                ensure_config(config)
-            ) as context:  # `choose` takes none; a call inside it finds it there
+            # `choose` takes no config; a call inside it finds it in the context.
+            with set_config_context(ensure_config(config)) as context:
                 says_yes = context.run(reader.choose, prompt, ("yes", "no"))["yes"]
         return Reply(
             text,

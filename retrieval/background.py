@@ -5,15 +5,14 @@ embed the same document share the work, more or less: each passes over what it f
 """
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from longleaf.errors import LongleafError
 from longleaf.ingestion import Document
 
 from .embeddings import Embedder
+from .scope import Scope
 from .store import PassageStore
 
 __all__ = ["BackgroundEmbedding"]
@@ -45,19 +44,22 @@ class BackgroundEmbedding:
         self._batch: list[int] = []  # under work
         self._done = 0
         self._n_pauses = 0
-        self._stopped = False
+        self._stopping = self._closed = False
         self._thread: threading.Thread | None = None
         self._change = threading.Condition()
-        store.library.at_close(self.stop)
+        store.library.at_close(self._close)
 
     def add(self, documents: Sequence[Document]) -> None:
         """Queue those passages of these documents that have no vector yet, and start the thread if there are any."""
-        missing = self._store.unembedded(documents, self._embedder.name)
+        missing = self._store.unembedded(Scope.of(documents), self._embedder.name)
         with self._change:
+            if self._closed:
+                return
             known = {*self._waiting, *self._batch}
             self._waiting += [key for key in missing if key not in known]
-            if self._waiting and not self._stopped and (self._thread is None or not self._thread.is_alive()):
+            if self._waiting and self._thread is None:
                 self._done = 0
+                self._stopping = False
                 self._thread = threading.Thread(target=self._run, name="embed passages", daemon=True)
                 self._thread.start()
 
@@ -84,7 +86,7 @@ class BackgroundEmbedding:
         Args:
             progress: Called with (passages done, passages in all).
         """
-        while (thread := self._thread) is not None and thread.is_alive():
+        while (thread := self._thread) is not None:
             if progress:
                 progress(*self.progress())
             thread.join(0.2)
@@ -94,28 +96,38 @@ class BackgroundEmbedding:
     def stop(self) -> None:
         """End the thread after its batch; what is left is found by the next `add`."""
         with self._change:
-            self._stopped = True
+            self._stopping = True
             self._waiting.clear()
             self._change.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _close(self) -> None:
+        """Stop for good: the library is being closed."""
+        with self._change:
+            self._closed = True
+        self.stop()
 
     def _run(self) -> None:
         while batch := self._next():
             try:
                 self._store.embed_passages(batch, self._embedder)
-            except (LongleafError, sqlite3.Error) as exc:  # a full disk, a library that was closed meanwhile
-                logger.info("passages are not being embedded: %s", exc)
+            except Exception as exc:  # a full disk, an embedder that can't be reached: search goes on by full text
+                logger.warning("passages are not being embedded: %s", exc)
                 with self._change:
                     self._waiting.clear()
-                    self._batch = []
-                return
+                continue
             with self._change:
                 self._done += len(batch)
                 self._batch = []
 
     def _next(self) -> list[int]:
+        """The next batch; none ends the thread, which is said while the lock is held: `add` then starts another."""
         with self._change:
-            self._change.wait_for(lambda: not self._n_pauses or self._stopped)
+            self._batch = []
+            self._change.wait_for(lambda: not self._n_pauses or self._stopping)
             self._batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            if not self._batch:
+                self._thread = None
             return self._batch

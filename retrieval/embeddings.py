@@ -5,14 +5,15 @@ nothing of where vectors are kept; the embedded encoder itself is `longleaf.mode
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from longleaf.errors import ModelError
+from longleaf.errors import LongleafError, ModelError
 from longleaf.model import default_models_dir, get_spec, model_path
 
 if TYPE_CHECKING:
@@ -110,7 +111,11 @@ def as_embedder(embeddings: Embeddings | Embedder, name: str | None = None) -> E
 
 
 class _LangChainEmbedder(Embedder):
-    """A LangChain model as an embedder: its vectors are checked, and brought to length 1."""
+    """A LangChain model as an embedder: its vectors are checked, and brought to length 1.
+
+    Raises:
+        ModelError: When it is used: the model can't be reached or refuses, or gives what are no vectors.
+    """
 
     def __init__(self, embeddings: Embeddings, name: str) -> None:
         self._embeddings = embeddings
@@ -124,7 +129,9 @@ class _LangChainEmbedder(Embedder):
         batches: list[np.ndarray] = []
         for begin in range(0, len(texts), _BATCH):
             batch = list(texts[begin : begin + _BATCH])
-            batches.append(self._checked(self._embeddings.embed_documents(batch), batch))
+            with self._errors():
+                vectors = self._embeddings.embed_documents(batch)
+            batches.append(self._checked(vectors, batch))
             if batches[-1].shape[1] != batches[0].shape[1]:
                 raise ModelError(
                     f"{self._name} gave vectors of {batches[0].shape[1]} numbers, then of {batches[-1].shape[1]}; "
@@ -135,7 +142,23 @@ class _LangChainEmbedder(Embedder):
         return np.concatenate(batches) if batches else np.empty((0, 0), np.float32)
 
     def encode_question(self, text: str) -> np.ndarray:
-        return np.asarray(self._checked([self._embeddings.embed_query(text)], [text])[0])
+        with self._errors():
+            vector = self._embeddings.embed_query(text)
+        return np.asarray(self._checked([vector], [text])[0])
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What went wrong in a provider's own classes, as an error of ours."""
+        try:
+            yield
+        except LongleafError:
+            raise
+        except Exception as exc:
+            said = " ".join(str(exc).split())[:300] or "no message"
+            raise ModelError(
+                f"{self._name}: {type(exc).__name__}: {said}; check the network, the model's address and its key, then "
+                "try again: vectors that were made before are kept"
+            ) from exc
 
     def _checked(self, vectors: list[list[float]], texts: list[str]) -> np.ndarray:
         """The vectors with length 1, fp32 [n, d]."""

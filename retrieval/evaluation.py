@@ -483,7 +483,8 @@ class _Copy:
     """A copy of a library's database that pages may be taken out of, with an answerer of its own.
 
     In the library itself nothing may be taken away, not even inside a transaction that is rolled back: nobody else
-    could write meanwhile, and a vector index that caught up with it would stay wrong.
+    could write meanwhile, and a vector index that caught up with it would stay wrong. Vectors are searched in the
+    embedded index, also where the answerer's own are in PostgreSQL: nothing of the copy is to get there.
     """
 
     def __init__(self, answerer: Answerer) -> None:
@@ -511,6 +512,7 @@ class _Copy:
 def without_pages(library: Library, document: Document, pages: Sequence[int]) -> Iterator[None]:
     """Takes text and passages of some pages out of a library while the block runs, and puts them back.
 
+    How many passages there are goes along; what is counted of the document's tokens meanwhile is forgotten afterwards.
     Committed both times, so that whatever follows the library's changes follows these: use it on a copy.
     """
     marks = ",".join("?" * len(pages))
@@ -523,16 +525,27 @@ def without_pages(library: Library, document: Document, pages: Sequence[int]) ->
             ("pages", of_pages),
             ("page_boxes", of_pages),
             ("passages", of_passages),
+            ("passage_sets", "document_id = ?"),
+            ("token_counts", "document_id = ?"),
             ("embeddings", f"passage_id IN (SELECT id FROM passages WHERE {of_passages})"),
         ):
-            kept[table] = connection.execute(f"SELECT * FROM {table} WHERE {where}", values).fetchall()
+            kept[table] = connection.execute(
+                f"SELECT * FROM {table} WHERE {where}", values[: where.count("?")]
+            ).fetchall()
         connection.execute(f"DELETE FROM passages WHERE {of_passages}", values)  # their vectors go along
+        connection.execute(
+            "UPDATE passage_sets SET n_passages = n_passages - ? WHERE document_id = ?",
+            (len(kept["passages"]), document.id),
+        )
+        connection.execute("DELETE FROM token_counts WHERE document_id = ?", (document.id,))
         connection.execute(f"DELETE FROM page_boxes WHERE {of_pages}", values)
         connection.execute(f"UPDATE pages SET text = '' WHERE {of_pages}", values)
     try:
         yield
     finally:
         with library.transaction() as connection:
+            for table in ("passage_sets", "token_counts"):
+                connection.execute(f"DELETE FROM {table} WHERE document_id = ?", (document.id,))
             for row in kept.pop("pages"):
                 connection.execute(
                     "UPDATE pages SET text = ? WHERE document_id = ? AND number = ?",

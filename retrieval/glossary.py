@@ -35,7 +35,7 @@ _ENTRIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"cash ?flows? statements?|statements? of (?:consolidated )?cash ?flows?", (_CASH_FLOWS,)),
     # What is read off one statement
     (r"working capital|current ratio|quick ratio|acid[- ]test|cash ratio|liquidity ratios?", (_BALANCE_SHEET,)),
-    (r"debt[- ]to[- ]equity|net debt|total debt|leverage ratio|equity ratio|book value|debts? on", (_BALANCE_SHEET,)),
+    (r"debt[- ]to[- ]equity|net debt|total debt|leverage ratio|equity ratio|book value", (_BALANCE_SHEET,)),
     (
         r"(?:operating|gross|net|profit|ebit) (?:income |profit )?(?:% |percent )?margins?|cogs"
         r"|costs? of (?:goods sold|sales|revenues?)|ebit|interest coverage|gross profit|operating (?:income|profit)"

@@ -81,12 +81,10 @@ class PgVectorIndex:
         self._url = url
         self._exact_limit = exact_limit
         self._lock = threading.RLock()
-        self._engine = self._sql.create_engine(url, pool_pre_ping=True)
-        self._langchain_engine: Any = None
-        self._store: Any = None
-        self._d = 0  # 0 while there is no table
-        self._is_open = False
         self._table = ""
+        self._engine: Any = None
+        self._langchain_engine: Any = None
+        self._forget()
 
     def __enter__(self) -> "PgVectorIndex":
         return self
@@ -95,19 +93,31 @@ class PgVectorIndex:
         self.close()
 
     def close(self) -> None:
-        """Give back the connections."""
-        self._engine.dispose()
-        if self._langchain_engine is not None:
-            with ThreadPoolExecutor(1) as pool:  # a thread, as this one may be running an event loop
-                pool.submit(asyncio.run, self._langchain_engine.close()).result()
-            self._langchain_engine = None
+        """Give back the connections; the next use makes new ones."""
+        with self._lock:
+            self._forget()
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                engine.dispose()
+            langchain_engine, self._langchain_engine = self._langchain_engine, None
+            if langchain_engine is not None:
+                with ThreadPoolExecutor(1) as pool:  # a thread, as this one may be running an event loop
+                    pool.submit(asyncio.run, langchain_engine.close()).result()
+
+    def _forget(self) -> None:
+        """Nothing is known of the table."""
+        self._is_open = False
+        self._store: Any = None
+        self._d = 0  # 0 while there is no table
+        self._n = 0  # rows of the table …
+        self._n_at: int | None = None  # … when it stood at this position in the log
 
     @property
     def n_vectors(self) -> int:
         """Vectors in the table, after catching up."""
         with self._lock:
             self.sync()
-            return self._count()
+            return self._n
 
     def describe(self) -> str:
         """How it searches: "PostgreSQL exact, 16,153 vectors" or "PostgreSQL HNSW, 1,000,000 vectors"."""
@@ -156,17 +166,25 @@ class PgVectorIndex:
                 self._open()
             changes = self._changes()
             if changes is not None and not len(changes[0]):
+                if changes[1] != self._n_at:
+                    self._look()  # another process has written
                 return 0
             with self._alone():
                 changes = self._changes()  # another process may have done it meanwhile
                 n_changes = None if changes is None else self._apply(*changes)
                 if n_changes is None:
                     n_changes = self._reconcile()
+                self._look()
                 self._index_if_large()
             return n_changes
 
     def save(self) -> None:
-        """Nothing to do: PostgreSQL has it all."""
+        """Catch up: PostgreSQL keeps by itself what it was told, and has to be told what was removed.
+
+        Raises:
+            StorageError: PostgreSQL can't be reached, or refuses.
+        """
+        self.sync()
 
     # Searching
 
@@ -186,7 +204,7 @@ class PgVectorIndex:
 
     def _search_hnsw(self, query: np.ndarray, top_k: int) -> Neighbours:
         found = self._store.similarity_search_with_score_by_vector(query.tolist(), k=top_k)
-        percent = min(100.0, 100.0 * _SAMPLE / max(self._count(), 1))
+        percent = min(100.0, 100.0 * _SAMPLE / max(self._n, 1))
         (row,) = self._rows(
             "SELECT avg(score), stddev_pop(score) FROM (SELECT -(embedding <#> CAST(:query AS vector)) AS score"
             f' FROM "{self._table}" TABLESAMPLE SYSTEM ({percent:.6f}) REPEATABLE (0)) AS sample',
@@ -281,6 +299,8 @@ class PgVectorIndex:
         slug = re.sub(r"[^a-z0-9]+", "_", self._source.space.lower()).strip("_")[:32]
         digest = hashlib.sha256(f"{library}/{self._source.space}".encode()).hexdigest()[:16]
         self._table = f"longleaf_{slug}_{digest}"  # 58 characters at most: PostgreSQL cuts names at 63
+        if self._engine is None:
+            self._engine = self._sql.create_engine(self._url, pool_pre_ping=True)
         with self._alone(), self._engine.begin() as connection:
             connection.execute(
                 self._sql.text(
@@ -288,15 +308,28 @@ class PgVectorIndex:
                     " (table_name TEXT PRIMARY KEY, space TEXT NOT NULL, seq BIGINT NOT NULL)"
                 )
             )
+        if self._langchain_engine is None:
+            self._langchain_engine = self._langchain.PGEngine.from_connection_string(self._url, pool_pre_ping=True)
+        self._look()
+        self._is_open = True
+
+    def _look(self) -> None:
+        """See what the table is: the length of its vectors, how many there are, and whether it has an HNSW index."""
         # For a column of pgvector the type's modifier is the number of dimensions.
         rows = self._rows(
             "SELECT atttypmod FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = 'embedding'",
             table=f'"{self._table}"',
         )
         self._d = int(rows[0][0]) if rows else 0
-        self._langchain_engine = self._langchain.PGEngine.from_connection_string(self._url, pool_pre_ping=True)
-        self._is_open = True
-        if self._d and self._has_hnsw():
+        counted = f'(SELECT count(*) FROM "{self._table}")' if self._d else "0"
+        # One statement sees one moment: so many rows there are at this position.
+        rows = self._rows(
+            f"SELECT {counted}, (SELECT seq FROM {_POSITIONS} WHERE table_name = :table)", table=self._table
+        )
+        self._n, self._n_at = int(rows[0][0]), rows[0][1]
+        if not self._d or not self._has_hnsw():
+            self._store = None
+        elif self._store is None:
             self._store = self._opened_store()
 
     def _make_table(self, d: int) -> None:
@@ -310,11 +343,7 @@ class PgVectorIndex:
         self._d, self._store = d, None
 
     def _index_if_large(self) -> None:
-        if not self._d or self._store is not None:
-            return
-        if self._has_hnsw():
-            self._store = self._opened_store()
-        elif self._count() > self._exact_limit:
+        if self._d and self._store is None and self._n > self._exact_limit:
             store = self._opened_store()
             store.apply_vector_index(self._indexes.HNSWIndex(name=self._hnsw, distance_strategy=self._measure))
             self._store = store
@@ -335,9 +364,6 @@ class PgVectorIndex:
 
     def _has_hnsw(self) -> bool:
         return bool(self._rows("SELECT to_regclass(:name) IS NOT NULL", name=f'"{self._hnsw}"')[0][0])
-
-    def _count(self) -> int:
-        return int(self._rows(f'SELECT count(*) FROM "{self._table}"')[0][0]) if self._d else 0
 
     def _rows(self, statement: str, **values: object) -> Sequence[Any]:
         with self._engine.connect() as connection:

@@ -16,16 +16,17 @@ __all__ = ["Question", "match_expression", "understand"]
 # to two decimal places, using only the information in …"); rare in documents, they would outweigh its subject.
 _INSTRUCTION_WORDS = """
     answer answers question questions round rounded decimal decimals place places please provide provided give given
-    calculate compute use used using utilize utilizing utilized based basing base information only primarily following
-    respond response state stated show shown detail details clearly outlined assume assuming percent percents percentage
-    unit units usd define defined explain
+    calculate compute use used using based information only following respond response state stated show shown detail
+    details assume assuming percent percentage unit units define defined explain
 """
 _INSTRUCTIONS = frozenset(_INSTRUCTION_WORDS.split())
 _LONG_QUESTION_WORDS = 9
 """A question with more content words than this has its instructions left out."""
 
 _COMPOUND = re.compile(r"\d+(?:[.,/-]\d+)+|\w+(?:[&./-]\w+)+")
-_NAME = re.compile(r"(?<![.?!:] )(?<!^)\b[A-Z][a-z]\w+")
+_NAME = re.compile(
+    r"(?<![.?!:] )(?<!^)\b[A-Z][a-z]\w+|\b(?!FY\d)\d?[A-Z]{2,}\w*|\b\d+[A-Z]+\b"
+)  # Adobe, AMD, JPMorgan, 3M
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _FISCAL_YEAR = re.compile(r"\bFY\s?['’]?((?:19|20)?\d\d)\b", re.IGNORECASE)
 
@@ -56,6 +57,7 @@ def understand(text: str) -> Question:
     compounds = _COMPOUND.findall(text_of_search.casefold())
     # 88 and 4172 alone are other numbers than 88-4172; the R of R&D and the s of Adobe's alone say nothing.
     parts = {part for compound in compounds if compound[0].isdigit() for part in re.findall(r"\w+", compound)}
+    parts -= set(_YEAR.findall(text_of_search))  # 2019-2021 is two years
     words = [word for word in words if word not in parts and (len(word) > 1 or word.isdigit())]
     names = {name.casefold() for name in _NAME.findall(text)} | set(_YEAR.findall(text_of_search))
     return Question(text, tuple(dict.fromkeys([*words, *compounds])), tuple(places_named(text)), frozenset(names))
@@ -64,7 +66,7 @@ def understand(text: str) -> Question:
 def _year(match: re.Match[str]) -> str:
     """For "FY2017" and "FY17" "fiscal 2017": documents spell it out."""
     digits = match.group(1)
-    return f"fiscal {digits if len(digits) == 4 else '20' + digits}"
+    return f"fiscal {digits if len(digits) == 4 else ('19' if digits >= '70' else '20') + digits}"
 
 
 def match_expression(terms: Sequence[str]) -> str:

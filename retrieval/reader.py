@@ -102,6 +102,10 @@ def as_reader(chat: BaseChatModel, context_tokens: int | None = None) -> Reader:
     return ChatModelReader(chat, context_tokens)
 
 
+_WORD_TOKENS = 16
+"""Room for a reply of one word, be it in a sentence."""
+
+
 class ChatModelReader:
     """A chat model of any provider as a `Reader`.
 
@@ -194,7 +198,7 @@ class ChatModelReader:
             ReaderError: The model can't be reached, or refuses.
         """
         with self._errors():
-            words = re.findall(r"\w+", str(self.chat.invoke(list(messages)).text).casefold())
+            words = re.findall(r"\w+", str(self._limited(_WORD_TOKENS).invoke(list(messages)).text).casefold())
         chosen = next((option for word in words for option in options if word == option.casefold()), None)
         return {option: float(option == chosen) if chosen else 1 / len(options) for option in options}
 

@@ -25,10 +25,10 @@ class Scope:
 
     @classmethod
     def of(cls, documents: Sequence[Document], pages: tuple[int, int] | None = None) -> "Scope":
-        """A scope of these documents, each whole or with the same range of pages.
+        """A scope of these documents, each whole or with the same range of pages; documents without such a page go.
 
         Raises:
-            QuestionError: A range that is empty, or in which a document has no page.
+            QuestionError: A range that is empty, or that no document has.
         """
         unique = tuple({document.id: document for document in documents}.values())
         if pages is None:
@@ -36,14 +36,16 @@ class Scope:
         first, last = pages
         if first < 1 or last < first:
             raise QuestionError(f"pages {first}-{last} are no range: the first page is 1, and the last not before it")
-        for document in unique:
-            if first > document.n_pages:
-                raise QuestionError(f"{document.name} has {document.n_pages} pages; there is no page {first}")
-        return cls(unique, {document.id: (first, min(last, document.n_pages)) for document in unique})
+        reached = tuple(document for document in unique if first <= document.n_pages)
+        if unique and not reached:
+            longest = max(unique, key=lambda document: document.n_pages)
+            raise QuestionError(f"{longest.name} has {longest.n_pages} pages; there is no page {first}")
+        return cls(reached, {document.id: (first, last) for document in reached})
 
     def pages_of(self, document: Document) -> tuple[int, int]:
         """First and last page asked of a document."""
-        return self.page_ranges.get(document.id, (1, document.n_pages))
+        first, last = self.page_ranges.get(document.id, (1, document.n_pages))
+        return first, min(last, document.n_pages)
 
     @property
     def n_pages(self) -> int:

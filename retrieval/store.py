@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longleaf.errors import LongleafError
+from longleaf.errors import DocumentError, DocumentNotFoundError, LongleafError
 from longleaf.ingestion import Document, Library, OutlineEntry, Page
 
 from .embeddings import Embedder
@@ -19,9 +19,9 @@ from .passages import CUTTER_VERSION, Passage, cut_passages
 from .pgvector_index import PgVectorIndex
 from .question import match_expression
 from .scope import Scope
-from .vector_index import SqliteVectors, VectorIndex
+from .vector_index import Neighbours, SqliteVectors, VectorIndex
 
-__all__ = ["Nearest", "PassageStore", "StoredPassage", "VectorIndexFor", "vector_index_for"]
+__all__ = ["Matches", "Nearest", "PassageStore", "StoredPassage", "VectorIndexFor", "vector_index_for"]
 
 EMBED_BATCH = 256
 """Passages embedded between two commits: what an interrupted run can lose (a few seconds' work)."""
@@ -37,6 +37,8 @@ MAX_POSTINGS = 20_000
 """Full text scores no more passages for a question (some 30 ms): in a large library common words are left out."""
 
 _WEIGHTS = "1.0, 0.6, 0.3, 0.1"  # of words in text, header, section, title
+_BM25 = f"bm25(passages_text, {_WEIGHTS})"  # the lower the better
+_WITHOUT_VECTOR = "NOT EXISTS (SELECT 1 FROM embeddings WHERE passage_id = passages.id AND embedder = ?)"
 
 VectorIndexFor = Callable[[Library, str], VectorIndex]
 """Makes the index of the passages' vectors by the embedder of this name."""
@@ -90,6 +92,21 @@ class Nearest:
     method: str
 
 
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Passages that full text found.
+
+    Attributes:
+        scores: BM25 by id, higher is better: of the best `MAX_MATCHES`, best first.
+        total: Sum of the scores of all that match.
+        squares: Sum of their squares.
+    """
+
+    scores: Mapping[int, float]
+    total: float
+    squares: float
+
+
 class PassageStore:
     """Reads and writes the passages of one library.
 
@@ -118,13 +135,21 @@ class PassageStore:
         """Cuts the document into passages unless that is done; returns how many there are.
 
         Safe when two processes do it at once: the second finds the first one's work.
+
+        Raises:
+            DocumentError: It was not read to its end.
+            DocumentNotFoundError: It was removed meanwhile.
         """
+        if document.state != "ready":
+            raise DocumentError(document.name, "was not read to its end: add it again, and it goes on there")
         if (known := self._n_passages(document)) is not None:
             return known
         passages = self._cutter(self.library.pages(document, boxes=True), document.outline)
         with self.library.transaction() as connection:
             if (known := self._n_passages(document)) is not None:
                 return known
+            if not connection.execute("SELECT 1 FROM documents WHERE id = ?", (document.id,)).fetchone():
+                raise DocumentNotFoundError(f"{document.name}: no longer in the library")
             connection.execute("DELETE FROM passages WHERE document_id = ?", (document.id,))
             connection.executemany(
                 "INSERT INTO passages (document_id, page, start, end, title, section, text, header, kind)"
@@ -141,6 +166,14 @@ class PassageStore:
             )
         return len(passages)
 
+    def uncut(self, documents: Sequence[Document]) -> list[Document]:
+        """Those of these documents that have to be cut (again)."""
+        rows = self.library.connection().execute(
+            "SELECT document_id, revision FROM passage_sets WHERE cutter_version = ?", (CUTTER_VERSION,)
+        )
+        known = {(row["document_id"], row["revision"]) for row in rows}
+        return [document for document in documents if (document.id, document.revision) not in known]
+
     def _n_passages(self, document: Document) -> int | None:
         """How many passages are stored; None where they have to be cut (again), as after OCR has read more pages."""
         row = (
@@ -155,16 +188,27 @@ class PassageStore:
 
     def n_unembedded(self, documents: Sequence[Document], embedder_name: str) -> int:
         """How many passages of these documents have no vector by this embedder yet."""
-        return len(self.unembedded(documents, embedder_name))
+        return len(self.unembedded(Scope.of(documents), embedder_name))
 
-    def unembedded(self, documents: Sequence[Document], embedder_name: str) -> list[int]:
-        """Ids of the passages of these documents that have no vector by this embedder yet, in order."""
+    def unembedded(self, scope: Scope, embedder_name: str, limit: int = -1) -> list[int]:
+        """Ids of the passages in scope that have no vector by this embedder yet, in order; the first `limit` of them.
+
+        Args:
+            scope: Where to look.
+            embedder_name: Whose vectors.
+            limit: Negative for all.
+        """
+        inside, values = _inside(self._not_embedded(scope, embedder_name))
         rows = self.library.connection().execute(
-            f"SELECT id FROM passages WHERE document_id IN ({_marks(documents)}) AND NOT EXISTS"
-            " (SELECT 1 FROM embeddings WHERE passage_id = passages.id AND embedder = ?) ORDER BY id",
-            (*(d.id for d in documents), embedder_name),
+            f"SELECT id FROM passages WHERE {inside} AND {_WITHOUT_VECTOR} ORDER BY id LIMIT ?",
+            (*values, embedder_name, limit),
         )
         return [int(row["id"]) for row in rows]
+
+    def _not_embedded(self, scope: Scope, embedder_name: str) -> Scope:
+        """The scope without documents that are known to have all their vectors."""
+        left = tuple(d for d in scope.documents if (d.id, d.revision, embedder_name) not in self._embedded)
+        return Scope(left, scope.page_ranges)
 
     def embed(
         self, documents: Sequence[Document], embedder: Embedder, progress: Callable[[int, int], None] | None = None
@@ -179,7 +223,7 @@ class PassageStore:
             embedder: Makes the vectors; its `name` is stored with them.
             progress: Called with (passages done, passages in all).
         """
-        missing = self.unembedded(documents, embedder.name)
+        missing = self.unembedded(Scope.of(documents), embedder.name)
         for begin in range(0, len(missing), EMBED_BATCH):
             batch = missing[begin : begin + EMBED_BATCH]
             self.embed_passages(batch, embedder)
@@ -192,9 +236,9 @@ class PassageStore:
         rows = (
             self.library.connection()
             .execute(
-                f"SELECT id, title, section, header, text FROM passages WHERE id IN ({_marks(ids)}) AND NOT EXISTS"
-                " (SELECT 1 FROM embeddings WHERE passage_id = passages.id AND embedder = ?)",
-                (*ids, embedder.name),
+                "SELECT id, title, section, header, text FROM passages"
+                f" WHERE id IN (SELECT value FROM json_each(?)) AND {_WITHOUT_VECTOR}",
+                (json.dumps(list(ids)), embedder.name),
             )
             .fetchall()
         )
@@ -202,44 +246,41 @@ class PassageStore:
             return
         vectors = embedder.encode([_embedded_text(r["title"], r["section"], r["header"], r["text"]) for r in rows])
         with self.library.transaction() as connection:
-            # A document removed meanwhile takes its passages along: insert only for those that still stand.
+            # A passage may have gone meanwhile, and another one have been given its id: that one waits for its own.
             connection.executemany(
-                "INSERT OR REPLACE INTO embeddings (passage_id, embedder, vector)"
-                " SELECT id, ?, ? FROM passages WHERE id = ?",
-                (
-                    (embedder.name, vector.astype(np.float16).tobytes(), row["id"])
-                    for row, vector in zip(rows, vectors, strict=True)
-                ),
+                "INSERT OR REPLACE INTO embeddings (passage_id, embedder, vector) SELECT id, ?, ? FROM passages"
+                " WHERE id = ? AND title = ? AND section = ? AND header = ? AND text = ?",
+                ((embedder.name, v.astype(np.float16).tobytes(), *row) for row, v in zip(rows, vectors, strict=True)),
             )
 
     def count(self, scope: Scope) -> int:
         """How many passages are in scope."""
-        n = self.n_passages([d for d in scope.documents if d.id not in scope.page_ranges])
+        whole = [document for document in scope.documents if document.id not in scope.page_ranges]
+        n = self.n_passages(whole)
         if scope.page_ranges:
-            ranged = Scope(tuple(d for d in scope.documents if d.id in scope.page_ranges), scope.page_ranges)
-            row = self.library.connection().execute(f"SELECT count(*) FROM passages WHERE {_inside(ranged)}").fetchone()
-            n += int(row[0])
+            ranged = tuple(document for document in scope.documents if document.id in scope.page_ranges)
+            inside, values = _inside(Scope(ranged, scope.page_ranges))
+            sql = f"SELECT count(*) FROM passages WHERE {inside}"
+            n += int(self.library.connection().execute(sql, values).fetchone()[0])
         return n
 
     def n_embedded(self, scope: Scope, embedder_name: str) -> int:
         """How many passages in scope have a vector by this embedder."""
-        waiting = [d for d in scope.documents if (d.id, d.revision, embedder_name) not in self._embedded]
-        missing = 0
-        for document in waiting:
-            n_missing = self.n_unembedded([document], embedder_name)
-            if not n_missing:
-                self._embedded.add((document.id, document.revision, embedder_name))
-            elif document.id in scope.page_ranges:
-                n_missing = self._n_missing(Scope((document,), scope.page_ranges), embedder_name)
-            missing += n_missing
-        return self.count(scope) - missing
-
-    def _n_missing(self, scope: Scope, embedder_name: str) -> int:
-        sql = (
-            f"SELECT count(*) FROM passages WHERE {_inside(scope)} AND NOT EXISTS"
-            " (SELECT 1 FROM embeddings WHERE passage_id = passages.id AND embedder = ?)"
+        waiting = self._not_embedded(scope, embedder_name)
+        inside, values = _inside(waiting)
+        rows = self.library.connection().execute(
+            "SELECT document_id, count(*) AS n FROM passages"
+            f" WHERE {inside} AND {_WITHOUT_VECTOR} GROUP BY document_id",
+            (*values, embedder_name),
         )
-        return int(self.library.connection().execute(sql, (embedder_name,)).fetchone()[0])
+        missing = {row["document_id"]: int(row["n"]) for row in rows}
+        uncut = {document.id for document in self.uncut(waiting.documents)}
+        self._embedded.update(
+            (d.id, d.revision, embedder_name)
+            for d in waiting.documents
+            if d.id not in missing and d.id not in scope.page_ranges and d.id not in uncut
+        )
+        return self.count(scope) - sum(missing.values())
 
     def index(self, embedder_name: str) -> VectorIndex:
         """The index of all passages' vectors by this embedder."""
@@ -269,17 +310,9 @@ class PassageStore:
             cosines = queries @ vectors.T  # [m, n]
             return [Nearest(keys, scores, float(scores.mean()), float(scores.std()), method) for scores in cosines]
         index, within = self.index(embedder_name), self._keys(scope)
-        return [self._nearest_in(index, query, within, also) for query in queries]
-
-    def _nearest_in(
-        self, index: VectorIndex, query: np.ndarray, within: np.ndarray | None, also: Sequence[int]
-    ) -> Nearest:
-        near = index.search(query, MAX_NEAREST, within)
-        keys, scores = near.keys, near.scores
-        if missing := sorted(set(also) - set(keys.tolist())):
-            more = index.search(query, len(missing), np.array(missing, np.int64))
-            keys, scores = np.concatenate([keys, more.keys]), np.concatenate([scores, more.scores])
-        return Nearest(keys, scores, near.mean, near.spread, index.describe())
+        found = [index.search(query, MAX_NEAREST, within) for query in queries]
+        method = index.describe()
+        return [_with_these(index, query, near, also, method) for query, near in zip(queries, found, strict=True)]
 
     def close(self) -> None:
         """Let go of the indexes; they are opened again when they are needed."""
@@ -295,22 +328,27 @@ class PassageStore:
         for space in (row["space"] for row in rows):
             if self._vector_index is not None or index_path(folder, space).exists():
                 self.index(space).save()
+            else:  # a small library needs no index: nobody will read this log
+                source = SqliteVectors.of_passages(self.library, space)
+                source.forget_changes(source.last_seq())
 
     def _keys(self, scope: Scope) -> np.ndarray | None:
         """Ids of all passages in scope; None where that is every passage of the library."""
         if self._is_whole(scope):
             return None
-        rows = self.library.connection().execute(f"SELECT id FROM passages WHERE {_inside(scope)}").fetchall()
+        inside, values = _inside(scope)
+        rows = self.library.connection().execute(f"SELECT id FROM passages WHERE {inside}", values).fetchall()
         return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
     def vectors(self, scope: Scope, embedder_name: str) -> tuple[np.ndarray, np.ndarray]:
         """All vectors in the scope: passage ids int64 [n], vectors fp32 [n, d]; [0, 0] where there are none."""
+        inside, values = _inside(scope)
         rows = (
             self.library.connection()
             .execute(
-                f"SELECT passage_id, vector FROM embeddings JOIN passages ON passages.id = passage_id"
-                f" WHERE {_inside(scope)} AND embedder = ?",
-                (embedder_name,),
+                "SELECT passage_id, vector FROM embeddings JOIN passages ON passages.id = passage_id"
+                f" WHERE {inside} AND embedder = ?",
+                (*values, embedder_name),
             )
             .fetchall()
         )
@@ -320,33 +358,39 @@ class PassageStore:
         matrix = np.frombuffer(b"".join(row["vector"] for row in rows), np.float16).reshape(len(rows), -1)
         return ids, matrix.astype(np.float32)  # [n], [n, d]
 
-    def full_text(self, terms: Sequence[str], scope: Scope) -> dict[int, float]:
-        """BM25 (higher is better) of the passages in scope that hold one of the terms, stemmed: the best of them.
+    def full_text(self, terms: Sequence[str], scope: Scope) -> Matches:
+        """The passages in scope that hold one of the terms, stemmed: BM25 of the best, and of all in sum.
 
         Where the terms are common in a large library, only the rarest of them are looked for.
         """
         if self.count(scope) > MAX_POSTINGS:
             terms = self._rarest(terms)
         if not terms:
-            return {}
+            return Matches({}, 0.0, 0.0)
         connection = self.library.connection()
+        values: list[object] = [match_expression(terms)]
         if self._is_whole(scope):
-            rows = connection.execute(
-                "SELECT rowid AS id, rank AS score FROM passages_text WHERE passages_text MATCH ?"
-                f" AND rank MATCH 'bm25({_WEIGHTS})' ORDER BY rank LIMIT ?",
-                (match_expression(terms), MAX_MATCHES),
-            )
+            source = "passages_text WHERE passages_text MATCH ?"
+            weighted = f"{source} AND rank MATCH 'bm25({_WEIGHTS})'"
+            best = f"SELECT rowid AS id, rank AS score FROM {weighted} ORDER BY rank LIMIT ?"
         else:
+            inside, ids = _inside(scope)
             # Passages of a document lie side by side: within these bounds FTS5 passes over the others, which it does
             # not when it orders by its own `rank`.
-            low, high = connection.execute(f"SELECT min(id), max(id) FROM passages WHERE {_inside(scope)}").fetchone()
-            rows = connection.execute(
-                f"SELECT passages.id AS id, bm25(passages_text, {_WEIGHTS}) AS score FROM passages_text"
-                " JOIN passages ON passages.id = passages_text.rowid WHERE passages_text MATCH ?"
-                f" AND passages_text.rowid BETWEEN ? AND ? AND {_inside(scope)} ORDER BY score LIMIT ?",
-                (match_expression(terms), low, high, MAX_MATCHES),
+            low, high = connection.execute(f"SELECT min(id), max(id) FROM passages WHERE {inside}", ids).fetchone()
+            source = (
+                "passages_text JOIN passages ON passages.id = passages_text.rowid WHERE passages_text MATCH ?"
+                f" AND passages_text.rowid BETWEEN ? AND ? AND {inside}"
             )
-        return {int(row["id"]): -float(row["score"]) for row in rows}
+            values += [low, high, *ids]
+            best = f"SELECT passages.id AS id, {_BM25} AS score FROM {source} ORDER BY score LIMIT ?"
+        scores = {int(row["id"]): -float(row["score"]) for row in connection.execute(best, (*values, MAX_MATCHES))}
+        total, squares = sum(scores.values()), sum(score * score for score in scores.values())
+        if len(scores) == MAX_MATCHES:
+            scored = f"WITH scored AS MATERIALIZED (SELECT {_BM25} AS score FROM {source})"
+            sql = f"{scored} SELECT total(score), total(score * score) FROM scored"
+            total, squares = connection.execute(sql, values).fetchone()
+        return Matches(scores, abs(total), squares)
 
     def _rarest(self, terms: Sequence[str]) -> list[str]:
         """The terms that the fewest passages hold, so many that these passages are not too many; at least two."""
@@ -391,8 +435,8 @@ class PassageStore:
         row = (
             self.library.connection()
             .execute(
-                f"SELECT sum(n_passages) AS n FROM passage_sets WHERE document_id IN ({_marks(documents)})",
-                [d.id for d in documents],
+                "SELECT sum(n_passages) AS n FROM passage_sets WHERE document_id IN (SELECT value FROM json_each(?))",
+                (json.dumps([d.id for d in documents]),),
             )
             .fetchone()
         )
@@ -460,8 +504,8 @@ class PassageStore:
         ids = list(ids)
         rows = self.library.connection().execute(
             "SELECT id, document_id, page, start, end, section, text, header, kind FROM passages"
-            f" WHERE id IN ({_marks(ids)})",
-            ids,
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(ids),),
         )
         found = {
             row["id"]: StoredPassage(
@@ -474,18 +518,26 @@ class PassageStore:
         return [found[i] for i in ids if i in found]
 
 
-def _inside(scope: Scope) -> str:
-    """SQL that holds for the passages of a scope; all of it numbers of our own."""
-    whole = ",".join(str(d.id) for d in scope.documents if d.id not in scope.page_ranges)
-    parts = [f"document_id IN ({whole})"]
-    parts += [
-        f"(document_id = {key} AND page BETWEEN {first} AND {last})" for key, (first, last) in scope.page_ranges.items()
+def _with_these(index: VectorIndex, query: np.ndarray, near: Neighbours, also: Sequence[int], method: str) -> Nearest:
+    """What the index found, and the cosines of the passages that are wanted besides."""
+    keys, scores = near.keys, near.scores
+    if missing := sorted(set(also) - set(keys.tolist())):
+        more = index.search(query, len(missing), np.array(missing, np.int64))
+        keys, scores = np.concatenate([keys, more.keys]), np.concatenate([scores, more.scores])
+    return Nearest(keys, scores, near.mean, near.spread, method)
+
+
+def _inside(scope: Scope) -> tuple[str, list[str]]:
+    """SQL that holds for the passages of a scope, and its values."""
+    by_range: dict[tuple[int, int] | None, list[int]] = {None: []}
+    for document in scope.documents:
+        by_range.setdefault(scope.page_ranges.get(document.id), []).append(document.id)
+    parts = [
+        "document_id IN (SELECT value FROM json_each(?))"
+        + (f" AND page BETWEEN {pages[0]} AND {pages[1]}" if pages else "")
+        for pages in by_range
     ]
-    return f"({' OR '.join(parts)})"
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))
+    return f"({' OR '.join(parts)})", [json.dumps(ids) for ids in by_range.values()]
 
 
 def _embedded_text(title: str, section: str, header: str, text: str) -> str:

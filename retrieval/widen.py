@@ -35,14 +35,23 @@ def widened(
         count_tokens: How many tokens the reader takes for a text.
     """
     shown: dict[int, StoredPassage] = {}
+    marked: set[tuple[int, int]] = set()  # pages whose mark is counted
     used = 0
+
+    def tokens_of(stored: StoredPassage) -> int:
+        page = stored.document_id, stored.passage.page
+        mark = (
+            f"[{documents[page[0]].name}, page {page[1]}] {stored.passage.section}\n…\n" if page not in marked else ""
+        )
+        return count_tokens(mark + stored.passage.text)
 
     def take(passages: Sequence[StoredPassage]) -> bool:
         nonlocal used
         new = [passage for passage in passages if passage.id not in shown]
-        cost = sum(count_tokens(passage.passage.text) for passage in new)
+        cost = sum(map(tokens_of, new))
         if shown and used + cost > max_tokens:
             return False
+        marked.update((passage.document_id, passage.passage.page) for passage in new)
         shown.update((passage.id, passage) for passage in new)
         used += cost
         return True

@@ -2,6 +2,9 @@
 
 import json
 
+from longleaf.ingestion import Collection, Library
+from longleaf.ingestion.collections import Collections
+
 from .conftest import Run
 
 
@@ -22,6 +25,28 @@ def test_a_collection_is_made_listed_asked_and_forgotten(run: Run, report, tmp_p
     assert (refused.code, "add --yes" in refused.err) == (1, True)
     assert run("collection", "remove", "ferries", "--yes").code == 0
     assert json.loads(run("list", "--json").out)  # the documents stay
+
+
+def test_a_document_that_is_removed_while_collections_are_listed_is_left_out(
+    run: Run, report, tmp_path, home, monkeypatch
+) -> None:
+    other = tmp_path / "ferry.txt"
+    other.write_text("The ferry to the islands calls twice a day.")
+    for file in (report, other):
+        run("add", file, "--no-embed")
+    run("collection", "add", "harbours", "harbour.txt", "ferry.txt")
+    every = Collections.all
+
+    def then_removed(self: Collections) -> list[Collection]:
+        found = every(self)
+        with Library(home) as library:
+            library.remove(library.find("harbour.txt"))
+        return found
+
+    monkeypatch.setattr(Collections, "all", then_removed)
+    listed = run("collection", "list", "--json")
+    assert listed.code == 0, listed.err
+    assert json.loads(listed.out)[0]["documents"] == ["ferry.txt"]
 
 
 def test_a_collection_that_is_not_there_is_named_with_those_that_are(run: Run, report) -> None:

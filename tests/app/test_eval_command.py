@@ -1,5 +1,6 @@
 """`longleaf eval` as a user runs it: files in, figures, results and a report out; no reader, no embedder."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 import typer
+from langchain_core.messages import AIMessage
 
-from longleaf.app import cli
+from longleaf.app import cli, workbench
 from longleaf.app.eval_command import evaluate, paragraphs_as_text
 from longleaf.app.eval_report import report_html
 from longleaf.errors import QuestionError
@@ -154,6 +156,62 @@ def test_results_of_another_run_are_not_mixed_in(run_eval: Eval, questions: Path
     assert "top_k 12 and not 3" in ran.err
     questions.write_text(questions.read_text().replace("2024", "2023"))
     assert "questions" in run_eval(*words).err
+
+
+def test_results_from_other_documents_or_settings_are_not_mixed_in(
+    run_eval: Eval, questions: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    words = (questions, "--documents", folder, "--out", out, "--retrieval-only")
+    assert run_eval(*words).code == 0
+    assert json.loads((out / "run.json").read_text())["documents"] == [
+        [name, hashlib.sha256((folder / name).read_bytes()).hexdigest()] for name in ("harbour.txt", "quay.md")
+    ]
+    (folder / "harbour.txt").write_text(REPORT.replace("120", "130"))  # as many bytes as before
+    assert "it holds the results of another run (documents)" in run_eval(*words).err
+    (folder / "harbour.txt").write_text(REPORT)
+    assert run_eval(*words).code == 0
+    monkeypatch.setenv("LONGLEAF_OCR", "false")
+    assert "ocr True and not False" in run_eval(*words).err
+    monkeypatch.delenv("LONGLEAF_OCR")
+    monkeypatch.setenv(
+        "LONGLEAF_VECTOR_STORE", "postgresql://me:secret@db.example/x?sslpassword=secret&sslmode=require"
+    )
+    refused = run_eval(*words).err
+    assert "vector_store embedded and not postgresql://me@db.example/x?sslmode=require" in " ".join(refused.split())
+    assert run_eval(*words[:-2], tmp_path / "other", "--retrieval-only").code == 0
+    assert "secret" not in "".join(file.read_text() for file in (tmp_path / "other").iterdir())
+
+
+def test_results_of_a_reader_with_another_context_or_rounding_are_not_mixed_in(
+    run_eval: Eval, questions: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reader:
+        """A reader that replies the same to everything, whatever it is set to."""
+
+        model_name = "same"
+
+        def __init__(self, context_tokens: int) -> None:
+            self.context_tokens = context_tokens
+
+        def get_num_tokens(self, text: str) -> int:
+            return len(text.split())
+
+        def invoke(self, *_: object, **__: object) -> AIMessage:
+            return AIMessage("Not in the text.")
+
+        def choose(self, *_: object) -> dict[str, float]:
+            return {"Yes": 0.1, "No": 0.9}
+
+    monkeypatch.setattr(workbench, "_reader", lambda settings: Reader(settings.context_tokens or 4_096))
+    words = (questions, "--documents", folder, "--out", tmp_path / "out")
+    ran = run_eval(*words)
+    assert ran.code == 0, ran.err
+    monkeypatch.setenv("LONGLEAF_CONTEXT_TOKENS", "8192")
+    assert "context_tokens 4096 and not 8192" in run_eval(*words).err
+    monkeypatch.delenv("LONGLEAF_CONTEXT_TOKENS")
+    monkeypatch.setenv("LONGLEAF_QUANTIZE", "int8")
+    assert "quantize none and not int8" in run_eval(*words).err
 
 
 def test_a_larger_sample_holds_the_smaller_one_and_goes_on(

@@ -69,9 +69,8 @@ def test_no_batch_begins_while_paused_and_a_stopped_one_goes_on_another_time(
         assert background.progress()[0] == done
         background.stop()
     assert 0 < store.n_unembedded([document], embedder.name) < 200
-    again = BackgroundEmbedding(store, embedder)
-    again.add([document])
-    again.finish()
+    background.add([document])
+    background.finish()
     assert store.n_unembedded([document], embedder.name) == 0
     assert embedder.n_encoded == 200
 
@@ -87,3 +86,33 @@ def test_a_document_that_is_removed_meanwhile_is_no_error(
     embedder.gate.set()
     background.finish()
     assert library.connection().execute("SELECT count(*) FROM embeddings").fetchone()[0] == 0
+
+
+def test_an_embedder_that_fails_ends_the_work_until_it_is_asked_for_again(
+    store: PassageStore, document: Document
+) -> None:
+    class Failing(LetterEmbedder):
+        fails = True
+
+        def encode(self, texts, progress=None):
+            if self.fails:
+                raise OSError("no route to host")
+            return super().encode(texts, progress)
+
+    embedder = Failing()
+    background = BackgroundEmbedding(store, embedder)
+    background.add([document])
+    background.finish()
+    assert store.n_unembedded([document], embedder.name) == 200
+    embedder.fails = False
+    background.add([document])
+    background.finish()
+    assert store.n_unembedded([document], embedder.name) == 0
+
+
+def test_closing_the_library_ends_the_thread_first(library: Library, store: PassageStore, document: Document) -> None:
+    embedder = LetterEmbedder()
+    background = BackgroundEmbedding(store, embedder)
+    background.add([document])
+    library.close()
+    assert background.progress()[0] <= 200

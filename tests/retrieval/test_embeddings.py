@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
-from longleaf.errors import ModelError
+from longleaf.errors import ModelError, ModelNotInstalledError
 from longleaf.model import is_installed
 from longleaf.retrieval import LongleafEmbeddings
 from longleaf.retrieval.embeddings import Embedder, as_embedder
@@ -72,6 +72,28 @@ def test_vectors_of_two_lengths_are_refused_in_one_batch_and_in_two():
         embedder.encode(["0", "odd"])
     with pytest.raises(ModelError, match="vectors of 2 numbers, then of 3"):
         embedder.encode(list(table))
+
+
+def test_what_a_provider_raises_becomes_an_error_of_ours_with_its_words():
+    class Refusing(Table):
+        def embed_documents(self, texts):
+            raise self.error
+
+        def embed_query(self, text):
+            raise self.error
+
+    embedder = as_embedder(Refusing({}, model="m", error=ConnectionError("no route\n to host " + "x" * 400)))
+    for ask in (lambda: embedder.encode(["a"]), lambda: embedder.encode_question("a")):
+        with pytest.raises(ModelError, match=r"^Refusing:m: ConnectionError: no route to host x+; check the") as caught:
+            ask()
+        assert isinstance(caught.value.__cause__, ConnectionError)
+        assert len(str(caught.value)) < 500
+    ours = ModelNotInstalledError("pull it")
+    with pytest.raises(ModelNotInstalledError) as kept:
+        as_embedder(Refusing({}, error=ours)).encode_question("a")
+    assert kept.value is ours
+    with pytest.raises(KeyboardInterrupt):
+        as_embedder(Refusing({}, error=KeyboardInterrupt())).encode(["a"])
 
 
 def test_a_model_that_loses_a_text_is_refused():

@@ -140,10 +140,28 @@ def test_pages_taken_out_come_back_with_passages_vectors_and_words(
     with without_pages(library, document, [2]):
         assert not library.page(document, 2).text
         assert library.page(document, 1).text
-        assert not store.full_text(["revenue"], Scope.of([document]))
+        assert not store.full_text(["revenue"], Scope.of([document])).scores
         assert not library.connection().execute("SELECT 1 FROM embeddings").fetchone()
     assert dump() == before
     assert store.full_text(["revenue", "cranes"], Scope.of([document])) == words
+
+
+def test_with_pages_out_passages_and_tokens_are_counted_anew(library: Library, documents: dict[str, Document]) -> None:
+    document, answerer = documents["harbour.txt"], Answerer(library, ScriptedReader("11,717"), None)
+    store, scope = answerer.store, Scope.of([document])
+    n_passages = store.cut(document)
+    n_there = library.connection().execute("SELECT count(*) FROM passages WHERE page = 1").fetchone()[0]
+    assert 0 < n_there < n_passages
+    store.keep_token_count(document, "t", 900)
+    with without_pages(library, document, [2]):
+        assert store.count(scope) == n_there
+        assert store.cut(document) == n_there  # and is not cut again
+        assert answerer.search(answerer.pose(REVENUE.text, [document])).found.n_passages == n_there
+        assert store.token_count(document, "t") is None
+        store.keep_token_count(document, "t", 400)
+        store.keep_token_count(document, "u", 300)
+    assert store.count(scope) == n_passages
+    assert (store.token_count(document, "t"), store.token_count(document, "u")) == (900, None)
 
 
 def test_a_document_taken_away_leaves_the_others_to_be_asked(evaluate: Callable[..., Outcome]) -> None:

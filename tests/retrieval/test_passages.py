@@ -41,6 +41,12 @@ def test_running_headers_footers_and_page_numbers_belong_to_no_passage() -> None
     assert joined.count("Chapter ") == 9
 
 
+def test_amounts_at_the_end_of_pages_are_in_passages() -> None:
+    pages = [(n, f"{prose(3, n)}\nTotal due: {100 + n * 13 % 7}.50 EUR") for n in range(1, 11)]
+    assert "\n".join(p.text for p in cut_passages(pages)).count("Total due: ") == 10
+    assert len(cut_passages([(n, f"Invoice {n}: {n}.50 EUR") for n in range(1, 11)])) == 10
+
+
 def test_sections_come_from_the_outline_and_carry_over_pages() -> None:
     outline = [OutlineEntry(1, "Water Supply", 1), OutlineEntry(2, "Reservoirs", 2), OutlineEntry(1, "Finance", 3)]
     pages = [

@@ -11,7 +11,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +255,103 @@ def test_a_server_that_goes_and_comes_back_is_used_again(server, library, source
         server.start()
         fill(library, 5, first=100)
         assert index.n_vectors == 25
+
+
+def test_a_saved_index_has_nothing_left_of_what_was_removed(server, library, source):
+    fill(library, 30)
+    with PgVectorIndex(source, server.url()) as index:
+        index.sync()
+        name = index._table
+        drop(library, np.arange(1, 11))
+        index.save()
+    assert server.execute(f'SELECT count(*), min(key) FROM "{name}"') == [(20, 11)]
+
+
+@pytest.mark.parametrize("exact_limit", [1000, 10])
+def test_a_closed_index_opens_again(server, library, source, exact_limit):
+    fill(library, 40)
+    query = unit_vectors(np.random.default_rng(3), 1)[0]
+    index = PgVectorIndex(source, server.url(), exact_limit=exact_limit)
+    found = index.search(query, 4).keys.tolist()
+    index.close()
+    assert n_connections(server) == 0
+    index.close()  # twice does no harm
+    assert index.search(query, 4).keys.tolist() == found
+    fill(library, 5, first=100)
+    assert index.n_vectors == 45
+    index.close()
+    assert n_connections(server) == 0
+
+
+def n_connections(server: Server) -> int:
+    """Connections of others; those that are being ended are given a moment."""
+    for _ in range(100):
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        n = int(server.execute(sql)[0][0])
+        if not n:
+            break
+        time.sleep(0.02)
+    return n
+
+
+def test_a_close_waits_for_the_search_that_is_going_on(server, library, source, monkeypatch):
+    fill(library, 40)
+    index = PgVectorIndex(source, server.url())
+    index.sync()
+    inside, closing = threading.Event(), threading.Event()
+    search_exactly = index._search_exactly
+
+    def slow(*arguments):
+        inside.set()
+        assert closing.wait(10)
+        time.sleep(0.1)  # a close that did not wait would be through by now
+        return search_exactly(*arguments)
+
+    monkeypatch.setattr(index, "_search_exactly", slow)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(index.search, np.ones(D, np.float32), 3)
+        assert inside.wait(10)
+        closing.set()
+        index.close()
+        assert len(found.result().keys) == 3
+
+
+@pytest.mark.parametrize("exact_limit", [1000, 10])
+def test_rows_are_counted_after_changes_and_not_for_each_search(server, library, source, exact_limit):
+    import sqlalchemy
+
+    fill(library, 40)
+    statements: list[str] = []
+
+    def seen(connection, cursor, statement, *_):
+        statements.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", seen)
+    try:
+        with (
+            PgVectorIndex(source, server.url(), exact_limit=exact_limit) as index,
+            PgVectorIndex(source, server.url(), exact_limit=exact_limit) as other,
+        ):
+            assert (index.n_vectors, other.n_vectors) == (40, 40)
+            statements.clear()
+            for _ in range(3):
+                index.search(np.ones(D, np.float32), 3)
+                assert index.describe().endswith(", 40 vectors")
+            assert statements
+            assert not [statement for statement in statements if "count(*)" in statement]
+            drop(library, np.arange(1, 6))
+            assert other.sync() == 5
+            assert index.describe().endswith(", 35 vectors")  # what another one has written
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", seen)
+
+
+def test_a_table_that_another_process_made_is_seen(server, library, source):
+    with PgVectorIndex(source, server.url(), exact_limit=10) as index, PgVectorIndex(source, server.url()) as other:
+        assert index.n_vectors == other.n_vectors == 0
+        fill(library, 40)
+        assert other.sync() == 40
+        assert len(index.search(np.ones(D, np.float32), 3).keys) == 3
 
 
 def test_a_missing_library_names_the_extra(source, monkeypatch):

@@ -56,6 +56,9 @@ def test_each_place_is_looked_for_once() -> None:
 
 def test_names_and_years_choose_documents() -> None:
     assert understand("What did Lockheed Martin earn in FY2020?").names == {"lockheed", "martin", "2020"}
+    assert understand("Did AMD, 3M or JPMorgan grow from 2019-2021?").names == {"amd", "3m", "jpmorgan", "2019", "2021"}
+    assert {"2019", "2021"} <= set(understand("growth 2019-2021").terms)
+    assert {"1999", "2021"} <= set(understand("FY99 and FY21").terms)
 
 
 def test_a_match_expression_can_not_be_broken_by_quotes() -> None:

@@ -1,11 +1,13 @@
 """Search over a real library with the real embedder where its weights are here, and with a counting one elsewhere."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from longleaf.errors import DocumentError, DocumentNotFoundError
 from longleaf.ingestion import Document, Library
 from longleaf.model import is_installed
 from longleaf.retrieval import LongleafEmbeddings, PassageStore, Scope, SearchOptions, search
@@ -193,8 +195,8 @@ def test_in_a_large_library_common_words_are_left_out(
     monkeypatch.setattr("longleaf.retrieval.store.MAX_POSTINGS", 1)
     scope = Scope.of([document])
     # "of" stands in two passages, the others in one each: the two rarest are kept whatever they find.
-    assert set(store.full_text(["of", "tugs", "odense"], scope)) == set(store.full_text(["tugs", "odense"], scope))
-    assert len(store.full_text(["of"], scope)) == 2
+    assert store.full_text(["of", "tugs", "odense"], scope) == store.full_text(["tugs", "odense"], scope)
+    assert len(store.full_text(["of"], scope).scores) == 2
 
 
 def test_many_vectors_are_searched_through_the_index_with_the_same_result(
@@ -209,3 +211,76 @@ def test_many_vectors_are_searched_through_the_index_with_the_same_result(
     assert [hit.score for hit in through_index.hits] == pytest.approx([hit.score for hit in direct.hits], abs=1e-4)
     part = search("a new ferry", Scope.of([document], (1, 2)), store, embedder)
     assert {hit.stored.passage.page for hit in part.hits} == {1, 2}
+
+
+def test_a_passage_that_takes_the_id_of_another_waits_for_its_own_vector(library: Library, tmp_path: Path) -> None:
+    first = add_text(library, tmp_path, "first.txt", "The anchor was painted red.")
+    store = PassageStore(library)
+
+    class SlowEmbedder(LetterEmbedder):
+        def encode(self, texts, progress=None):
+            if len(library.documents()) == 1 and library.documents()[0].id == first.id:
+                library.remove(first)  # meanwhile
+                add_text(library, tmp_path, "second.txt", "Berths cost more in May.")
+            return super().encode(texts, progress)
+
+    embedder = SlowEmbedder()
+    store.embed([first], embedder)
+    (second,) = library.documents()
+    assert store.n_unembedded([second], embedder.name) == 1
+    store.embed([second], embedder)
+    _, vectors = store.vectors(Scope.of([second]), embedder.name)
+    text = store.get(row["id"] for row in library.connection().execute("SELECT id FROM passages"))[0].passage.text
+    expected = LetterEmbedder().encode([f"{second.title}\n{text}"])
+    assert np.allclose(vectors, expected, atol=1e-3)
+
+
+def test_vectors_are_made_for_the_pages_asked(library: Library, tmp_path: Path) -> None:
+    words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
+    document = add_text(library, tmp_path, "long.txt", *(f"{w} {w[::-1]} {w * 2} and the anchor." for w in words))
+    found = search("quite other terms", Scope.of([document], (100, 104)), PassageStore(library), LetterEmbedder())
+    assert {hit.stored.passage.page for hit in found.hits} == set(range(100, 105))
+    assert (found.n_passages, found.n_embedded) == (5, 5)
+
+
+def test_a_document_that_is_half_added_or_gone_is_not_cut(library: Library, document: Document) -> None:
+    store = PassageStore(library)
+    with pytest.raises(DocumentError, match="was not read to its end"):
+        store.cut(replace(document, state="adding", revision=9))
+    library.remove(document)
+    with pytest.raises(DocumentNotFoundError, match="no longer in the library"):
+        store.cut(document)
+
+
+def test_a_range_of_pages_is_asked_of_those_that_have_it_in_any_number_of_documents(
+    library: Library, document: Document, store: PassageStore
+) -> None:
+    many = [replace(document, id=key, sha256=f"{key:064x}", n_pages=4) for key in range(2, 3000)]
+    short = replace(document, id=5000, n_pages=1)
+    scope = Scope.of([document, *many, short], (2, 3))
+    assert short not in scope.documents
+    assert scope.n_pages == 2 * 2999
+    assert {hit.stored.passage.page for hit in search("wages invoice", scope, store, None).hits} == {2, 3}
+
+
+def test_scores_fall_from_the_first_to_the_last(library: Library, tmp_path: Path) -> None:
+    words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
+    document = add_text(library, tmp_path, "long.txt", *(f"{w} {w[::-1]} {w * 2} and the anchor." for w in words))
+    store, embedder = PassageStore(library), LetterEmbedder()
+    store.embed([document], embedder)
+    scores = [hit.score for hit in search("anchor bal kem", Scope.of([document]), store, embedder, top_k=80).hits]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_z_scores_are_those_of_all_matches_also_where_only_the_best_are_fetched(
+    document: Document, store: PassageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope = Scope.of([document])
+    everything = store.full_text(["ferry", "ships", "invoice"], scope)
+    monkeypatch.setattr("longleaf.retrieval.store.MAX_MATCHES", 1)
+    best = store.full_text(["ferry", "ships", "invoice"], scope)
+    assert len(everything.scores) == 3
+    assert list(best.scores) == list(everything.scores)[:1]
+    assert (best.total, best.squares) == pytest.approx((everything.total, everything.squares))
+    part = store.full_text(["ferry", "ships", "invoice"], Scope.of([document], (1, 4)))
+    assert (part.total, part.squares) == pytest.approx((everything.total, everything.squares))

@@ -237,6 +237,45 @@ def test_a_company_over_its_statements_on_a_few_pages_is_no_furniture():
     assert furniture(pages) == [["Table of Contents"]] * 40
 
 
+@pytest.mark.parametrize(
+    ("last", "goes"),
+    [
+        ("10-K | {n}", True),
+        ("Page {n} of 120", True),
+        ("AMD 2015 Annual Report {after}", True),
+        ("Chapter {chapter}, page {in_chapter}", True),
+        ("HARBOUR-000{after}", True),
+        ("p.{n}", True),
+        ("Form 2.14, printed 31.12.2024", True),
+        ("Total due: {cents}.50 EUR", False),
+        ("Total due: {n}.50", False),
+        ("Total due: {cents} EUR", False),
+        ("Total due: {n} EUR", False),
+        ("Total due: {n}EUR", False),
+        ("Total due: CHF {n}", False),
+        ("Total due: 20 EUR", False),
+        ("Total due: $ {n}", False),
+        ("{n} € in all", False),
+        ("Cranes in use: {cents}", False),
+        ("Fees of this month {n},204", False),
+    ],
+)
+def test_a_line_that_comes_back_is_furniture_only_where_its_numbers_are(last, goes):
+    fields = [
+        {"n": n, "after": n + 56, "chapter": n // 4 + 1, "in_chapter": n % 4 + 1, "cents": 900 + n * n * 7 % 61}
+        for n in range(1, 13)
+    ]
+    pages = ["\n".join([*body(n), last.format(**values)]) for n, values in enumerate(fields)]
+    assert furniture(pages) == [[last.format(**values)] if goes else [] for values in fields]
+
+
+def test_a_page_does_not_lose_all_its_lines():
+    assert furniture([f"Invoice {n}: 12.50 EUR" for n in range(1, 11)]) == [[]] * 10
+    assert furniture([f"Invoice {n}" for n in range(1, 11)]) == [[]] * 10
+    pages = [*("\n".join(["Springs", *body(n), str(n)]) for n in range(1, 10)), "Springs\n10"]
+    assert furniture(pages) == [*(["Springs", str(n)] for n in range(1, 10)), ["10"]]
+
+
 def test_a_number_alone_is_a_page_number_only_in_step_with_the_pages():
     pages = ["\n".join([*body(n), last]) for n, last in enumerate(["ii", "iii", "1", "2", "1,204", "640"])]
     assert furniture(pages) == [["ii"], ["iii"], ["1"], ["2"], [], []]
