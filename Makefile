@@ -15,7 +15,7 @@ help:
 	@echo "make test      install and run the tests"
 	@echo "make lint      ruff"
 	@echo "make type      mypy, strict"
-	@echo "make bench     the README's figures: ingestion, answers to the sample's questions, the decoder, readings (half an hour)"
+	@echo "make bench     the README's figures: ingestion, answers, embedding, vectors, the decoder, readings (half an hour)"
 	@echo "make app       open the browser front door on the sample document"
 
 $(VENV)/bin/python:
@@ -64,6 +64,8 @@ bench: $(VENV)/.dev
 	@$(RUN)/longleaf model pull embedded smollm2-135m >/dev/null
 	@$(RUN)/python -m benchmarks.decoder
 	@$(RUN)/python -m benchmarks.decoder --shape moe --parts prefill,decode,long,products,int8
+	@$(RUN)/python -m benchmarks.embedding
+	@$(RUN)/python -m benchmarks.vector_index --sizes 10000 100000
 	@$(RUN)/python -m benchmarks.readings
 	@$(RUN)/python -m benchmarks.reader
 	@$(RUN)/python -m benchmarks.quantization

@@ -16,7 +16,14 @@ import typer
 from rich.console import Console
 
 from longleaf import __version__
-from longleaf.errors import DocumentError, DocumentNotFoundError, LongleafError, MissingExtraError, QuestionError
+from longleaf.errors import (
+    DocumentError,
+    DocumentNotFoundError,
+    LongleafError,
+    MissingExtraError,
+    QuestionError,
+    StorageError,
+)
 from longleaf.ingestion import Added, Document, Library
 
 from .collection_commands import collections
@@ -256,7 +263,10 @@ def remove(
             names = ", ".join(document.name for document in found)
             typer.confirm(f"Remove {names} with pages, passages, vectors and the stored copy?", abort=True, err=True)
         removed = [asdict(library.remove(document)) | {"name": document.name} for document in found]
-        open_store(settings, library).save_indexes()
+        try:
+            open_store(settings, library).save_indexes()
+        except StorageError as exc:  # the documents are gone; an index elsewhere learns of it when it is next searched
+            logging.getLogger(__name__).warning("the vector index was not brought up to date: %s", exc)
     if as_json:
         print_json(removed)
     else:

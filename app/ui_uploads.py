@@ -60,7 +60,7 @@ def take_in(
                 path, ocr=ocr, progress=lambda done, total, stage: progress(f"{stage} {name}", done, total)
             )
         document = added.document
-        answerer.prepare([document], lambda stage, done, total: progress(f"{stage} of {name}", done, total))
+        answerer.begin([document])
     except DocumentError as exc:
         return Outcome(f"{name}: {exc.reason}", None)
     except LongleafError as exc:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.cross_encoders import BaseCrossEncoder
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import AddableDict, RunnableConfig, RunnableSerializable
@@ -97,6 +98,8 @@ class LongDocumentChain(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     context_tokens: int | None = Field(default=None, ge=1)
     """What the reader takes, where it does not say so itself; a `ChatLongleaf` does."""
 
+    cross_encoder: BaseCrossEncoder | None = None
+    """Orders the best passages by reading each together with the question; slow on a CPU."""
     vector_store: str | None = None
     """`postgresql://…` to search vectors in a PostgreSQL with pgvector; in an index beside the library if not given."""
 
@@ -123,6 +126,7 @@ class LongDocumentChain(RunnableSerializable[dict[str, Any], dict[str, Any]]):
                     as_reader(self.reader, self.context_tokens) if self.reader else None,
                     as_embedder(self.embedding) if self.embedding else None,
                     store=PassageStore(library, vector_index_for(self.vector_store)),
+                    cross_encoder=self.cross_encoder,
                 )
             return self._answerer
 

@@ -411,7 +411,14 @@ class Evaluation:
         gold = [(documents[0].id, page) for page in question.pages]
         begun = time.perf_counter()
         depth = max(DEPTH, options.top_k)
-        hits = search(question.text, Scope.of(asked), answerer.store, answerer.embedder, top_k=depth).hits
+        hits = search(
+            question.text,
+            Scope.of(asked),
+            answerer.store,
+            answerer.embedder,
+            depth,
+            cross_encoder=answerer.cross_encoder,
+        ).hits
         seconds_search = time.perf_counter() - begun
         ranked = distinct_pages(hits)
         names = {document.id: document.name for document in asked}
@@ -501,6 +508,7 @@ class _Copy:
             answerer.embedder,
             min_confidence=answerer.min_confidence,
             evidence_tokens=answerer.evidence_tokens,
+            cross_encoder=answerer.cross_encoder,
         )
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.cross_encoders import BaseCrossEncoder
 from langchain_core.documents import Document as LangChainDocument
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables.config import run_in_executor
@@ -60,6 +61,8 @@ class LongleafRetriever(BaseRetriever):
     k: int = Field(default=5, ge=1)
     """How many passages are returned at most; a call may give its own."""
 
+    cross_encoder: BaseCrossEncoder | None = None
+    """Orders the best passages by reading each together with the query; slow on a CPU."""
     vector_store: str | None = None
     """`postgresql://…` to search vectors in a PostgreSQL with pgvector; in an index beside the library if not given."""
 
@@ -90,7 +93,14 @@ class LongleafRetriever(BaseRetriever):
         if not documents:
             return []
         answerer.begin(documents)
-        found = search(query, Scope.of(documents, self.pages), answerer.store, answerer.embedder, k or self.k)
+        found = search(
+            query,
+            Scope.of(documents, self.pages),
+            answerer.store,
+            answerer.embedder,
+            k or self.k,
+            cross_encoder=self.cross_encoder,
+        )
         by_id = {document.id: document for document in documents}
         results = []
         for hit in found.hits:

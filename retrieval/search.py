@@ -12,10 +12,11 @@ On 240 XQuAD paragraphs the sum of z-scores reached recall@1 .949, reciprocal ra
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import numpy as np
+from langchain_core.cross_encoders import BaseCrossEncoder
 
 from .embeddings import Embedder
 from .question import Question, understand
@@ -114,6 +115,7 @@ def search(
     embedder: Embedder | None,
     top_k: int = 12,
     options: SearchOptions | None = None,
+    cross_encoder: BaseCrossEncoder | None = None,
 ) -> Found:
     """The `top_k` best passages in scope.
 
@@ -124,6 +126,7 @@ def search(
         embedder: Embeds the question; None searches by full text alone.
         top_k: How many passages to return at most.
         options: To leave parts out.
+        cross_encoder: Reads the question together with each of the best passages, and orders these; slow on a CPU.
     """
     options = options or SearchOptions()
     asked = understand(question)
@@ -157,6 +160,8 @@ def search(
     similarities: dict[tuple[int, int, int], float] = {}
     if options.rerank and embedder and vector is not None:
         hits, similarities = _reranked(hits, vector, embedder, 1 / (1 + len(places)))
+    if cross_encoder:
+        hits = _ordered(question, hits, cross_encoder)
     return Found(hits[:top_k], _method(options, dense, n_passages), n_passages, dense.n_embedded, similarities)
 
 
@@ -246,6 +251,15 @@ def _meant(asked: Question, scope: Scope, store: PassageStore, document_ids: np.
 
 def _squeezed(text: str) -> str:
     return text.casefold().replace("_", " ")
+
+
+def _ordered(question: str, hits: Sequence[Hit], cross_encoder: BaseCrossEncoder) -> list[Hit]:
+    """The best hits in the order of a cross-encoder, the others after them; the scores are those of the new order."""
+    first = hits[:_RERANKED]
+    scores = cross_encoder.score([(question, hit.stored.passage.text) for hit in first])
+    order = sorted(range(len(first)), key=lambda i: -scores[i])
+    ranked = [replace(first[i], score=old.score) for i, old in zip(order, first, strict=True)]
+    return [*ranked, *hits[_RERANKED:]]
 
 
 def _reranked(

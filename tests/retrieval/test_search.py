@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from langchain_core.cross_encoders import BaseCrossEncoder
 
 from longleaf.errors import DocumentError, DocumentNotFoundError
 from longleaf.ingestion import Document, Library
@@ -284,3 +285,16 @@ def test_z_scores_are_those_of_all_matches_also_where_only_the_best_are_fetched(
     assert (best.total, best.squares) == pytest.approx((everything.total, everything.squares))
     part = store.full_text(["ferry", "ships", "invoice"], Scope.of([document], (1, 4)))
     assert (part.total, part.squares) == pytest.approx((everything.total, everything.squares))
+
+
+def test_a_cross_encoder_orders_the_best_passages(document: Document, store: PassageStore) -> None:
+    class Shortest(BaseCrossEncoder):
+        def score(self, text_pairs):
+            assert all(question == "ships wages invoice ferry" for question, _ in text_pairs)
+            return [-float(len(text)) for _, text in text_pairs]
+
+    found = search("ships wages invoice ferry", Scope.of([document]), store, None, cross_encoder=Shortest()).hits
+    lengths = [len(hit.stored.passage.text) for hit in found]
+    assert len(lengths) == 4
+    assert lengths == sorted(lengths)
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
