@@ -26,6 +26,7 @@ from longleaf.errors import (
 )
 from longleaf.ingestion import Added, Document, Library
 
+from .chats import Chats
 from .collection_commands import collections
 from .eval_command import evaluate
 from .options import AsJson, Home, Yes, print_json
@@ -34,6 +35,7 @@ from .progress import StageProgress
 from .reading_commands import readings
 from .render import answer_view, document_table, document_view, human_bytes, page_count, print_view
 from .settings import Settings, load_settings
+from .summary_commands import summary
 from .workbench import open_answerer, open_library, open_store
 
 __all__ = ["app", "main"]
@@ -52,6 +54,7 @@ app.add_typer(readings, name="readings")
 app.add_typer(collections, name="collection")
 app.command()(plan)
 app.command("eval")(evaluate)
+app.command()(summary)
 models.command("show")(model_show)
 
 STOPPED = 130
@@ -261,8 +264,16 @@ def remove(
             if not sys.stdin.isatty():
                 raise QuestionError("remove asks before it removes: add --yes to do it without asking")
             names = ", ".join(document.name for document in found)
-            typer.confirm(f"Remove {names} with pages, passages, vectors and the stored copy?", abort=True, err=True)
-        removed = [asdict(library.remove(document)) | {"name": document.name} for document in found]
+            typer.confirm(
+                f"Remove {names} with pages, passages, vectors, summaries, answers in chats and the stored copy?",
+                abort=True,
+                err=True,
+            )
+        chats = Chats(library)
+        removed = []
+        for document in found:
+            chats.forget_document(document.sha256)
+            removed.append(asdict(library.remove(document)) | {"name": document.name})
         try:
             open_store(settings, library).save_indexes()
         except StorageError as exc:  # the documents are gone; an index elsewhere learns of it when it is next searched

@@ -1,16 +1,14 @@
 """One question of a browser session, and asking it; knows nothing of Streamlit."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from longleaf.errors import LongleafError
 from longleaf.ingestion import Library
 from longleaf.retrieval import Answer, Answerer, Citation
 
-__all__ = ["Turn", "ask_turn"]
+from .question_queue import error_text
 
-logger = logging.getLogger(__name__)
+__all__ = ["Turn", "ask_turn"]
 
 
 @dataclass(slots=True)
@@ -42,8 +40,5 @@ def ask_turn(
     try:
         documents = [library.find(sha256) for sha256 in turn.documents]
         turn.answer = answerer.ask(turn.question, documents, top_k=top_k, progress=progress)
-    except LongleafError as exc:
-        turn.error = str(exc)
     except Exception as exc:
-        logger.exception("asking %r failed", turn.question)
-        turn.error = f"An error that Longleaf did not foresee ({type(exc).__name__}); the server's log has the details."
+        turn.error = error_text(exc, f"asking {turn.question!r}")

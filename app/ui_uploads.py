@@ -1,6 +1,5 @@
 """Takes files that came through the browser into the library, one after the other; knows nothing of Streamlit."""
 
-import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -12,9 +11,9 @@ from longleaf.errors import DocumentError, LongleafError
 from longleaf.ingestion import Document, Library
 from longleaf.retrieval import Answerer
 
-__all__ = ["Outcome", "take_in"]
+from .question_queue import error_text
 
-logger = logging.getLogger(__name__)
+__all__ = ["Outcome", "take_in"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage in a few words, done, in all)."""
@@ -68,9 +67,7 @@ def take_in(
     except OSError as exc:
         return Outcome(f"{name}: it can't be copied to {tempfile.gettempdir()}: {exc.strerror or exc}", None)
     except Exception as exc:
-        logger.exception("taking in %r failed", name)
-        reason = f"an error that Longleaf did not foresee ({type(exc).__name__}); the server's log has the details"
-        return Outcome(f"{name}: {reason}", None)
+        return Outcome(f"{name}: {error_text(exc, f'taking in {name!r}')}", None)
     pages = f"{document.n_pages:,} page{'' if document.n_pages == 1 else 's'}"
     if added.already_there:
         known_as = "" if document.name == name else f" as {document.name}"

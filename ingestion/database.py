@@ -62,6 +62,7 @@ class Database:
                 connection.row_factory = sqlite3.Row
                 try:
                     connection.execute("PRAGMA foreign_keys = ON")
+                    connection.execute("PRAGMA secure_delete = ON")  # what is removed is overwritten, not only let go
                     connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: safe against kill, no fsync each time
                     connection.execute("PRAGMA cache_size = -16000")
                 except BaseException:

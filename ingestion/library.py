@@ -32,6 +32,8 @@ from .storage import Storage, sha256_of
 
 __all__ = ["Library", "default_home"]
 
+_MAX_REWRITTEN = 100_000
+"""Passages whose full text is written anew when a document goes: a second. In a larger library that happens by and by."""
 _HEX = re.compile(r"[0-9a-f]{6,64}")
 
 
@@ -327,6 +329,10 @@ class Library:
             n_bytes = self._storage.drop(document.sha256)
             with suppress(sqlite3.OperationalError):  # somebody writes: the room is given back another time
                 self.connection().execute("PRAGMA incremental_vacuum").fetchall()
+                # Words of the document would stay in segments of the full text and in the write-ahead log.
+                if self._query("SELECT count(*) FROM passages")[0][0] <= _MAX_REWRITTEN:
+                    self.connection().execute("INSERT INTO passages_text(passages_text) VALUES ('optimize')")
+                self.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return Removed(document, n_pages, n_passages, n_bytes)
 
     def at_close(self, callback: Callable[[], None]) -> None:

@@ -174,6 +174,54 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (collection_id, document_id)
     );
     """,
+    # 4: chats (written by `longleaf.app`), which outlive their documents, and summaries, which do not
+    """
+    CREATE TABLE chats (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        title TEXT NOT NULL,                -- '' until the first question gives it one
+        made_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL,
+        parent_chat INTEGER REFERENCES chats (id) ON DELETE SET NULL,   -- that this one branches off from
+        collection TEXT                     -- its name, where the documents were chosen by it
+    );
+    CREATE INDEX chats_by_change ON chats(changed_at);
+    CREATE INDEX chats_by_parent ON chats(parent_chat);
+    CREATE TABLE chat_documents (
+        chat_id INTEGER NOT NULL REFERENCES chats (id) ON DELETE CASCADE,
+        sha256 TEXT NOT NULL,               -- not the document's id: it may be removed, and come back
+        position INTEGER NOT NULL,          -- 1-based; may have gaps
+        name TEXT NOT NULL,
+        PRIMARY KEY (chat_id, sha256)
+    );
+    CREATE INDEX chat_documents_by_sha256 ON chat_documents(sha256);
+    CREATE TABLE turns (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        chat_id INTEGER NOT NULL REFERENCES chats (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,          -- 1-based, without gaps
+        question TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'answering', 'answered', 'stopped', 'failed')),
+        attempt INTEGER NOT NULL DEFAULT 1, -- grows when the question is asked again: who answers an older one is late
+        owner TEXT NOT NULL DEFAULT '',     -- the process that answers
+        draft TEXT NOT NULL DEFAULT '',
+        answer TEXT,                        -- JSON of an Answer
+        error TEXT NOT NULL DEFAULT '',
+        note TEXT NOT NULL DEFAULT '',      -- what happened to the turn since
+        asked_at TEXT NOT NULL,
+        seen_at TEXT NOT NULL,              -- the owner's last sign of life
+        answered_at TEXT,
+        UNIQUE (chat_id, position)
+    );
+    CREATE INDEX turns_open ON turns(state) WHERE state IN ('waiting', 'answering');
+
+    CREATE TABLE summaries (
+        document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+        settings TEXT NOT NULL,
+        model TEXT NOT NULL,
+        made_at TEXT NOT NULL,
+        summary TEXT NOT NULL,              -- JSON
+        PRIMARY KEY (document_id, settings, model)
+    );
+    """,
 )
 
 

@@ -16,6 +16,7 @@ from .scope import Scope
 from .search import Found, Hit, SearchOptions, search
 from .sentences import Unit, split_units
 from .store import PassageStore, StoredPassage
+from .summary import SectionSummary, Summarizer, Summary, SummaryOptions, SummaryReceipt
 from .vector_index import Neighbours, SqliteVectors, VectorIndex
 from .vector_store import LongleafVectorStore
 
@@ -43,9 +44,14 @@ __all__ = [
     "Route",
     "Scope",
     "SearchOptions",
+    "SectionSummary",
     "SqliteVectors",
     "Statement",
     "StoredPassage",
+    "Summarizer",
+    "Summary",
+    "SummaryOptions",
+    "SummaryReceipt",
     "Unit",
     "VectorIndex",
     "as_embedder",

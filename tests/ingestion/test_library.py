@@ -275,3 +275,15 @@ def test_what_killed_processes_left_is_cleaned_on_opening(library, make_pdf):
         assert not orphan.exists()
         assert second.file(document).exists()
     assert list((home / "tmp").iterdir()) == []
+
+
+def test_no_word_of_a_removed_document_stays_in_the_database(library, tmp_path):
+    from longleaf.retrieval import PassageStore
+
+    for name, text in (("gone.txt", "The zyxomma anchor was painted."), ("kept.txt", "The crane stands.")):
+        (tmp_path / name).write_text(text)
+        PassageStore(library).cut(library.add(tmp_path / name).document)
+    files = list(library.home.glob("longleaf.db*"))
+    assert any(b"zyxomma" in file.read_bytes() for file in files)
+    library.remove(library.find("gone.txt"))
+    assert not any(b"zyxomma" in file.read_bytes() for file in library.home.glob("longleaf.db*"))
