@@ -33,7 +33,7 @@ from .storage import Storage, sha256_of
 __all__ = ["Library", "default_home"]
 
 _MAX_REWRITTEN = 100_000
-"""Passages whose full text is written anew when a document goes: a second. In a larger library that happens by and by."""
+"""Passages whose full text is written anew when a document goes (a second); in a larger library that happens later."""
 _HEX = re.compile(r"[0-9a-f]{6,64}")
 
 
