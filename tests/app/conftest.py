@@ -1,7 +1,8 @@
 """The command line as a user runs it, on a library in a temporary folder and without a reader."""
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +35,15 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("LONGLEAF_MODELS_DIR", "LONGLEAF_CONTEXT_TOKENS", "LONGLEAF_EMBEDDER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LONGLEAF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LONGLEAF_READER", "none")
-    return tmp_path / "home"
+    logger = logging.getLogger("longleaf")
+    handlers, level = logger.handlers, logger.level
+    yield tmp_path / "home"
+    logger.handlers, logger.level = handlers, level  # a command's own write to a stream that ends with its test
 
 
 @pytest.fixture
