@@ -21,15 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, Valid
 from pydantic.json_schema import SkipJsonSchema
 
 from longleaf.errors import QuestionError
-from longleaf.ingestion import Document, Library, default_home
+from longleaf.ingestion import Document, Library
 
 from .answer import Answerer, Progress
-from .embeddings import as_embedder
 from .reader import ShouldStop, as_reader
 from .receipt import Answer
-from .retriever import find_documents
+from .retriever import close_answerer, find_documents, open_answerer
 from .steps import RouteAsked
-from .store import PassageStore, vector_index_for
 
 __all__ = ["LongDocumentChain", "LongDocumentInput", "LongDocumentOutput"]
 
@@ -120,23 +118,15 @@ class LongDocumentChain(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         """What answers the questions; opens the library at the first use."""
         with self._lock:
             if self._answerer is None:
-                library = self.library or Library(self.home or default_home())
-                self._answerer = Answerer(
-                    library,
-                    as_reader(self.reader, self.context_tokens) if self.reader else None,
-                    as_embedder(self.embedding) if self.embedding else None,
-                    store=PassageStore(library, vector_index_for(self.vector_store)),
-                    cross_encoder=self.cross_encoder,
-                )
+                reader = as_reader(self.reader, self.context_tokens) if self.reader else None
+                self._answerer = open_answerer(self, reader)
             return self._answerer
 
     def close(self) -> None:
         """Close the library if the chain opened it; the next question opens it again."""
         with self._lock:
             if self._answerer is not None:
-                self._answerer.close()
-                if self.library is None:
-                    self._answerer.library.close()
+                close_answerer(self, self._answerer)
             self._answerer = None
 
     # LangChain's side

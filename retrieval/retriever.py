@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.cross_encoders import BaseCrossEncoder
@@ -22,11 +22,12 @@ from longleaf.ingestion import Document, Library, default_home
 from .answer import Answerer
 from .embeddings import as_embedder
 from .langchain_documents import to_langchain
+from .reader import Reader
 from .scope import Scope
 from .search import search
 from .store import PassageStore, vector_index_for
 
-__all__ = ["DocumentReference", "LongleafRetriever", "find_documents"]
+__all__ = ["DocumentReference", "LongleafRetriever", "Parts", "close_answerer", "find_documents", "open_answerer"]
 
 DocumentReference = str | Path | int | Document
 """A file, a document's name, its sha256 or the first characters of that, its id in the library, or the document."""
@@ -99,7 +100,7 @@ class LongleafRetriever(BaseRetriever):
             answerer.store,
             answerer.embedder,
             k or self.k,
-            cross_encoder=self.cross_encoder,
+            cross_encoder=answerer.cross_encoder,
         )
         by_id = {document.id: document for document in documents}
         results = []
@@ -116,20 +117,44 @@ class LongleafRetriever(BaseRetriever):
     def _open(self) -> Answerer:
         with self._lock:
             if self._answerer is None:
-                library = self.library or Library(self.home or default_home())
-                store = PassageStore(library, vector_index_for(self.vector_store))
-                embedder = as_embedder(self.embedding) if self.embedding else None
-                self._answerer = Answerer(library, None, embedder, store=store)
+                self._answerer = open_answerer(self)
             return self._answerer
 
     def close(self) -> None:
         """Close the library if the retriever opened it; the next search opens it again."""
         with self._lock:
             if self._answerer is not None:
-                self._answerer.close()
-                if self.library is None:
-                    self._answerer.library.close()
+                close_answerer(self, self._answerer)
             self._answerer = None
+
+
+class Parts(Protocol):
+    """The fields by which a retriever or a chain says what it works with."""
+
+    library: Library | None
+    home: Path | None
+    embedding: Any
+    cross_encoder: BaseCrossEncoder | None
+    vector_store: str | None
+
+
+def open_answerer(parts: Parts, reader: Reader | None = None) -> Answerer:
+    """An answerer over the parts' library, which is opened where only its folder is given."""
+    library = parts.library or Library(parts.home or default_home())
+    return Answerer(
+        library,
+        reader,
+        as_embedder(parts.embedding) if parts.embedding else None,
+        store=PassageStore(library, vector_index_for(parts.vector_store)),
+        cross_encoder=parts.cross_encoder,
+    )
+
+
+def close_answerer(parts: Parts, answerer: Answerer) -> None:
+    """Close what `open_answerer` opened; a library that was given stays open."""
+    answerer.close()
+    if parts.library is None:
+        answerer.library.close()
 
 
 def find_documents(
