@@ -133,6 +133,7 @@ def _view(reading: "ReadingInfo") -> RenderableType:
         ("label", reading.label),
         ("model", reading.model_name),
         ("fingerprint", reading.fingerprint),
+        *(("source", source) for source in reading.sources),
         ("tokens", f"{reading.n_tokens:,}"),
         (
             "size",

@@ -107,6 +107,8 @@ def document_table(documents: list[Document]) -> RenderableType:
         table.add_column(column, justify=justify, no_wrap=column != "name")  # type: ignore[arg-type]
     for document in documents:
         name = Text(document.name)
+        if document.file_name != document.name:
+            name.append(f"  ({document.file_name})", style="dim")
         if document.state != "ready":
             name.append("  (incomplete: add it again to go on)", style="yellow")
         elif document.warnings:
@@ -125,6 +127,7 @@ def document_view(document: Document, n_passages: int) -> RenderableType:
     unread = f", {document.n_pages_unread} without readable text" if document.n_pages_unread else ""
     rows = [
         ("name", document.name),
+        *([("file name", document.file_name)] if document.file_name != document.name else []),
         ("title", document.title),
         ("sha256", document.sha256),
         ("type", f"{document.media_type}, {human_bytes(document.size_bytes)}"),

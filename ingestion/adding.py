@@ -31,7 +31,7 @@ from .sniff import media_type_of
 from .storage import Storage, sha256_of
 from .text_parser import parse_text
 
-__all__ = ["Adding", "Progress"]
+__all__ = ["Adding", "Progress", "storable"]
 
 Progress = Callable[[int, int, str], None]
 """Pages done, pages in total, stage."""
@@ -160,7 +160,7 @@ class Adding:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'adding')",
                 (
                     sha256,
-                    _storable(self._path.name),
+                    storable(self._path.name),
                     _title(opened.metadata.get("Title", ""), opened.outline, self._path, media_type),
                     media_type,
                     _SUFFIXES[media_type],
@@ -336,7 +336,7 @@ class Adding:
         self._storage.drop(sha256)
 
 
-def _storable(name: str) -> str:
+def storable(name: str) -> str:
     """A file name as text: bytes that are not UTF-8 become U+FFFD."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -352,7 +352,7 @@ def _title(title: str, outline: tuple[OutlineEntry, ...], path: Path, media_type
         and sum(c.isalpha() for c in title) >= len(title) / 3
         and (" " in title or not re.search(r"[\\/_]|\d{4,}", title))
     )
-    return title if sensible else _storable(path.stem) or _storable(path.name)
+    return title if sensible else storable(path.stem) or storable(path.name)
 
 
 def _pages(numbers: list[int]) -> str:

@@ -56,7 +56,7 @@ class Document:
     Attributes:
         id: The library's key; never used twice.
         sha256: Of the original bytes.
-        name: File name at first adding.
+        name: What it goes by: its file name at first adding, until it is given another (`Library.rename`).
         title: From the metadata if that is sensible, else the name without its suffix.
         media_type: "application/pdf", "text/plain" or "text/markdown".
         size_bytes: Of the original file.
@@ -71,6 +71,7 @@ class Document:
         state: "adding" until every page is stored, then "ready".
         revision: Grows when pages of a ready document are read again (OCR was installed later): whatever was
             made from its pages is then out of date.
+        file_name: Its file name at first adding, which never changes: what is kept of it may be found by that.
     """
 
     id: int
@@ -89,6 +90,11 @@ class Document:
     warnings: tuple[str, ...]
     state: Literal["adding", "ready"]
     revision: int = 0
+    file_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.file_name:
+            object.__setattr__(self, "file_name", self.name)
 
 
 @dataclass(frozen=True, slots=True)

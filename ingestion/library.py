@@ -20,9 +20,9 @@ from typing import Any, Literal
 import numpy as np
 import platformdirs
 
-from longleaf.errors import DocumentNotFoundError, LongleafError, UnsupportedFileError
+from longleaf.errors import DocumentNotFoundError, LibraryError, LongleafError, UnsupportedFileError
 
-from .adding import Adding, Progress
+from .adding import Adding, Progress, storable
 from .boxes import decode_boxes
 from .collections import Collections
 from .database import Database, storage_errors
@@ -34,6 +34,11 @@ __all__ = ["Library", "default_home"]
 
 _MAX_REWRITTEN = 100_000
 """Passages whose full text is written anew when a document goes (a second); in a larger library that happens later."""
+_COLUMNS = (
+    "id", "sha256", "name", "title", "media_type", "size_bytes", "n_pages", "n_pages_ocr", "n_pages_unread", "n_chars",
+    "added_at", "state", "revision", "file_name",
+)  # fmt: skip
+"""What a document has as it is in its row; the rest is JSON."""
 _HEX = re.compile(r"[0-9a-f]{6,64}")
 
 
@@ -76,6 +81,7 @@ class Library:
         self._viewer = ParserProcess(self._limits)
         self._viewer_lock = threading.Lock()
         self._busy: set[ParserProcess] = set()
+        self._parsed: dict[int, tuple[dict[str, str], tuple[OutlineEntry, ...]]] = {}  # by document: it never changes
         self._at_close: list[weakref.WeakMethod[Callable[[], None]]] = []
         self._release = weakref.finalize(self, _release, self._database, self._viewer, self._busy)
         with storage_errors(self.home):
@@ -214,12 +220,24 @@ class Library:
                 self._busy.discard(parser)
 
     def documents(self) -> list[Document]:
-        """All documents in order of adding, ready ones first."""
-        rows = self._query("SELECT * FROM documents ORDER BY state = 'adding', id")
-        return [_document(row) for row in rows]
+        """All documents in order of adding, ready ones first.
+
+        Quick enough to be asked for at every click: outlines, of which there may be much, are parsed once.
+        """
+        columns = ", ".join(_COLUMNS)
+        rows = self._query(f"SELECT {columns}, warnings FROM documents ORDER BY state = 'adding', id")
+        parsed = {row["id"]: self._parsed[row["id"]] for row in rows if row["id"] in self._parsed}
+        unparsed = json.dumps([row["id"] for row in rows if row["id"] not in parsed])
+        sql = "SELECT id, metadata, outline FROM documents WHERE id IN (SELECT value FROM json_each(?))"
+        parsed |= {row["id"]: _metadata_and_outline(row) for row in self._query(sql, unparsed)}
+        self._parsed = parsed
+        # One that has gone between the two queries is left out.
+        return [_document(row, parsed[row["id"]]) for row in rows if row["id"] in parsed]
 
     def find(self, ref: str | Path) -> Document:
-        """Find a document by the path of a file, its exact name, its sha256 or at least 6 characters of that.
+        """Find a document by the path of a file, its name, its sha256 or at least 6 characters of that.
+
+        A document that was renamed is also found by the file name it was added under, where no other goes by that.
 
         Raises:
             DocumentNotFoundError: There is none, or several; names that come near are listed.
@@ -236,10 +254,11 @@ class Library:
                 rows = []
             if rows:
                 return _document(rows[0])
-            same_name = self._query("SELECT sha256 FROM documents WHERE name = ?", path.name)
+            same_name = self._query("SELECT sha256 FROM documents WHERE ? IN (name, file_name)", path.name)
             other = f" (a document of this name with other content is: {same_name[0][0][:12]})" if same_name else ""
             raise DocumentNotFoundError(f"{ref}: this file is not in the library{other}; add it first (longleaf add)")
         rows = self._query("SELECT * FROM documents WHERE name = ? ORDER BY id", text)
+        rows = rows or self._query("SELECT * FROM documents WHERE file_name = ? ORDER BY id", text)
         if len(rows) == 1:
             return _document(rows[0])
         if len(rows) > 1:
@@ -313,27 +332,57 @@ class Library:
         with self._viewer_lock:
             return self._viewer.image(self.file(document), number, dpi)
 
+    def rename(self, document: Document, name: str) -> Document:
+        """Give a document another name; what was made from it stays, and is found under either name.
+
+        Args:
+            document: The document.
+            name: Blanks at its ends, and several in a row, make no difference.
+
+        Raises:
+            LibraryError: The name is empty.
+            DocumentNotFoundError: The document is not there (any more).
+        """
+        squeezed = " ".join(storable(name).split())
+        if not squeezed:
+            raise LibraryError(f"{document.name}: a document needs a name; give one, or keep this")
+        with storage_errors(self.home), self.transaction() as connection:
+            connection.execute(
+                "UPDATE documents SET name = ?, file_name = CASE file_name WHEN '' THEN name ELSE file_name END "
+                "WHERE id = ? AND name <> ?",
+                (squeezed, document.id, squeezed),
+            )
+            rows = connection.execute("SELECT * FROM documents WHERE id = ?", (document.id,)).fetchall()
+        if not rows:
+            raise DocumentNotFoundError(f"{document.name}: no longer in the library")
+        return _document(rows[0])
+
     def remove(self, document: Document) -> Removed:
         """Remove a document and everything that came from it: rows, stored file, derived files.
 
         Raises:
             DocumentNotFoundError: It is not there (any more).
         """
-        with storage_errors(self.home), self._storage.lock_of(document.sha256):
+        with storage_errors(self.home), self._storage.last_lock_of(document.sha256):
             with self.transaction() as connection:
                 if not connection.execute("SELECT 1 FROM documents WHERE id = ?", (document.id,)).fetchone():
                     raise DocumentNotFoundError(f"{document.name}: no longer in the library")
                 n_pages = self._count(connection, "pages", document.id)
                 n_passages = self._count(connection, "passages", document.id)
                 connection.execute("DELETE FROM documents WHERE id = ?", (document.id,))
+                # Its words would stay in segments of the full text.
+                if connection.execute("SELECT count(*) FROM passages").fetchone()[0] <= _MAX_REWRITTEN:
+                    connection.execute("INSERT INTO passages_text(passages_text) VALUES ('optimize')")
             n_bytes = self._storage.drop(document.sha256)
-            with suppress(sqlite3.OperationalError):  # somebody writes: the room is given back another time
+            # The write-ahead log has them too.
+            with suppress(sqlite3.OperationalError):  # somebody writes: it is emptied another time
                 self.connection().execute("PRAGMA incremental_vacuum").fetchall()
-                # Words of the document would stay in segments of the full text and in the write-ahead log.
-                if self._query("SELECT count(*) FROM passages")[0][0] <= _MAX_REWRITTEN:
-                    self.connection().execute("INSERT INTO passages_text(passages_text) VALUES ('optimize')")
                 self.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return Removed(document, n_pages, n_passages, n_bytes)
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """A folder on the library's disk for files on their way; gone afterwards, or when it is next opened."""
+        return self._storage.scratch()
 
     def at_close(self, callback: Callable[[], None]) -> None:
         """Have a method called before the library is closed: a thread that uses the library has to end first.
@@ -375,13 +424,14 @@ class Library:
         return _document(rows[0])
 
     def _near(self, name: str) -> str:
-        names = [row["name"] for row in self._query("SELECT name FROM documents ORDER BY id")]
+        rows = self._query("SELECT name, file_name FROM documents ORDER BY id")
+        names = [name for row in rows for name in row if name]
         if not names:
             return "; it is empty (longleaf add FILE)"
         low = name.lower()
         near = [n for n in names if low in n.lower()] + difflib.get_close_matches(name, names, n=5, cutoff=0.5)
         listed = list(dict.fromkeys(near))[:5]
-        return f"; near it: {', '.join(listed)}" if listed else f"; it has {len(names)} others (longleaf list)"
+        return f"; near it: {', '.join(listed)}" if listed else f"; it has {len(rows)} others (longleaf list)"
 
 
 def _n_cores() -> int:
@@ -396,25 +446,19 @@ def _release(database: Database, viewer: ParserProcess, busy: set[ParserProcess]
     database.close()
 
 
-def _document(row: sqlite3.Row) -> Document:
+def _document(row: sqlite3.Row, parsed: tuple[dict[str, str], tuple[OutlineEntry, ...]] | None = None) -> Document:
+    values = dict(row)
+    metadata, outline = parsed or _metadata_and_outline(row)
     return Document(
-        id=row["id"],
-        sha256=row["sha256"],
-        name=row["name"],
-        title=row["title"],
-        media_type=row["media_type"],
-        size_bytes=row["size_bytes"],
-        n_pages=row["n_pages"],
-        n_pages_ocr=row["n_pages_ocr"],
-        n_pages_unread=row["n_pages_unread"],
-        n_chars=row["n_chars"],
-        added_at=row["added_at"],
-        metadata=json.loads(row["metadata"]),
-        outline=tuple(OutlineEntry(*entry) for entry in json.loads(row["outline"])),
+        **{column: values[column] for column in _COLUMNS if column in values},
+        metadata=dict(metadata),
+        outline=outline,
         warnings=tuple(json.loads(row["warnings"])),
-        state=row["state"],
-        revision=row["revision"],
     )
+
+
+def _metadata_and_outline(row: sqlite3.Row) -> tuple[dict[str, str], tuple[OutlineEntry, ...]]:
+    return json.loads(row["metadata"]), tuple(OutlineEntry(*entry) for entry in json.loads(row["outline"]))
 
 
 def _page(row: sqlite3.Row, *, with_boxes: bool = False) -> Page:

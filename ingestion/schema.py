@@ -222,6 +222,10 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (document_id, settings, model)
     );
     """,
+    # 5: documents can be renamed
+    """
+    ALTER TABLE documents ADD COLUMN file_name TEXT NOT NULL DEFAULT '';    -- at first adding; '' while it is the name
+    """,
 )
 
 

@@ -54,6 +54,16 @@ class Storage:
         return FileLock(self.locks / f"{sha256}.lock")
 
     @contextmanager
+    def last_lock_of(self, sha256: str) -> Iterator[None]:
+        """The same lock, to remove the document under; its file, which is named after it, goes as well."""
+        with self.lock_of(sha256):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # where an open file can't be deleted, `clean` does it
+                    (self.locks / f"{sha256}.lock").unlink()
+
+    @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder of our own under tmp; gone afterwards, or when the library is next opened if we are killed."""
         name = uuid.uuid4().hex

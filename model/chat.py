@@ -34,7 +34,7 @@ from longleaf.errors import ModelError
 from .answer_form import ANY_OBJECT, answer_schema, awhole, json_schema_of, tool_choice_of, whole, with_schema
 from .chat_messages import CallsWritten, engine_message, reasoning_kwargs, usage_metadata
 from .constraint import Constraint
-from .engine import READING_LABEL, Engine, Message, Piece, ReadProgress, ShouldStop, Tool
+from .engine import READING_LABEL, READING_SOURCES, Engine, Message, Piece, ReadProgress, ShouldStop, Tool
 from .registry import MODELS, ModelSpec, get_spec
 from .sampling import SamplingOptions
 from .tool_calls import CallPiece, ToolCallReader, tool_constraint
@@ -217,7 +217,9 @@ class ChatLongleaf(BaseChatModel):
 
     def choose(self, messages: Sequence[BaseMessage], options: Sequence[str]) -> dict[str, float]:
         """How likely each option is as the reply, by its first token; the probabilities add up to 1."""
-        return self.load().choose([engine_message(message) for message in messages], options)
+        label, sources = _what_is_read(messages)
+        given = [engine_message(message) for message in messages]
+        return self.load().choose(given, options, label=label, sources=sources)
 
     def get_token_ids(self, text: str) -> list[int]:
         """The model's own tokens of a text; needs its tokenizer, not its weights."""
@@ -446,8 +448,10 @@ class ChatLongleaf(BaseChatModel):
             constraint = Constraint.json_schema(schema)
         if schema not in (None, ANY_OBJECT):
             given = with_schema(given, schema)
-        label = next((str(label) for m in messages if (label := m.additional_kwargs.get(READING_LABEL))), "")
-        for piece in self._pieces(given, stop, label=label, tools=tools, constraint=constraint, **options):
+        label, sources = _what_is_read(messages)
+        for piece in self._pieces(
+            given, stop, label=label, sources=sources, tools=tools, constraint=constraint, **options
+        ):
             parts: list[str | CallPiece] = [piece.text] if piece.text else []
             if reader is not None:
                 parts = reader.feed(piece.text)
@@ -461,6 +465,7 @@ class ChatLongleaf(BaseChatModel):
         stop: list[str] | None,
         *,
         label: str,
+        sources: Sequence[str],
         tools: Sequence[Tool] | None,
         constraint: Constraint | None,
         should_stop: ShouldStop | None = None,
@@ -487,6 +492,7 @@ class ChatLongleaf(BaseChatModel):
             max_tokens=max_tokens,
             sampling=sampling,
             label=label,
+            sources=sources,
             tools=tools,
             constraint=constraint,
         )
@@ -504,6 +510,13 @@ class ChatLongleaf(BaseChatModel):
             "finish_reason": last.finish_reason,
             "seconds_saved": round(last.usage.seconds_saved, 3) if last.usage else 0.0,
         }
+
+
+def _what_is_read(messages: Sequence[BaseMessage]) -> tuple[str, tuple[str, ...]]:
+    """The label of the first message that has one, and the sources of all."""
+    label = next((str(label) for m in messages if (label := m.additional_kwargs.get(READING_LABEL))), "")
+    sources = (str(source) for m in messages for source in m.additional_kwargs.get(READING_SOURCES) or ())
+    return label, tuple(dict.fromkeys(sources))
 
 
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")

@@ -139,6 +139,7 @@ class DecoderEngine:
         sampling: SamplingOptions,
         stop: Sequence[str] = (),
         label: str = "",
+        sources: Sequence[str] = (),
         should_stop: ShouldStop | None = None,
         on_read: ReadProgress | None = None,
         tools: Sequence[Tool] | None = None,
@@ -151,7 +152,7 @@ class DecoderEngine:
         prompt = self._prompt(messages, tools)
         guide = None if constraint is None else self._guide(constraint, prompt)
         tags = {token_id: tag for tag, token_id in self.tool_markup.token_ids.items()} if tools else {}
-        return self._stream(prompt, max_tokens, sampling, stop, label, should_stop, on_read, guide, tags)
+        return self._stream(prompt, max_tokens, sampling, stop, label, sources, should_stop, on_read, guide, tags)
 
     def _stream(
         self,
@@ -160,6 +161,7 @@ class DecoderEngine:
         sampling: SamplingOptions,
         stop: Sequence[str],
         label: str,
+        sources: Sequence[str],
         should_stop: ShouldStop | None,
         on_read: ReadProgress | None,
         guide: AnswerGuide | None,
@@ -170,7 +172,12 @@ class DecoderEngine:
             session = self._open_session()
             try:
                 read = session.read(
-                    prompt.token_ids, prompt.boundaries, label=label, on_read=on_read, should_stop=should_stop
+                    prompt.token_ids,
+                    prompt.boundaries,
+                    label=label,
+                    sources=sources,
+                    on_read=on_read,
+                    should_stop=should_stop,
                 )
             except ReadingStopped:
                 yield Piece("", "cancelled", Usage(n_prompt, 0, 0))
@@ -212,10 +219,12 @@ class DecoderEngine:
             yield from _pieces(splitter.feed(text.flush()))
             yield from _pieces(splitter.flush())
             if reason != "cancelled":
-                session.keep(state, read.seconds, label)
+                session.keep(state, read.seconds, label, sources)
         yield Piece("", reason, Usage(n_prompt, written, read.cached_tokens, read.seconds_saved))
 
-    def choose(self, messages: Sequence[Message], options: Sequence[str]) -> dict[str, float]:
+    def choose(
+        self, messages: Sequence[Message], options: Sequence[str], *, label: str = "", sources: Sequence[str] = ()
+    ) -> dict[str, float]:
         """How likely each option is as the reply; see `Engine.choose`."""
         firsts = [self.token_ids(option)[:1] for option in options]
         tokens = [ids[0] for ids in firsts if ids]
@@ -223,7 +232,8 @@ class DecoderEngine:
             raise ValueError(f"options must be two or more that begin with different tokens, got {list(options)}")
         prompt = self._prompt(messages)
         with self._lock:
-            logits: Tensor = self._open_session().read(prompt.token_ids, prompt.boundaries).logits
+            read = self._open_session().read(prompt.token_ids, prompt.boundaries, label=label, sources=sources)
+            logits: Tensor = read.logits
         return dict(zip(options, torch.softmax(logits[tokens], dim=0).tolist(), strict=True))
 
     def close(self) -> None:

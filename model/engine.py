@@ -13,6 +13,7 @@ from .tool_calls import ToolMarkup
 
 __all__ = [
     "READING_LABEL",
+    "READING_SOURCES",
     "Engine",
     "FinishReason",
     "Message",
@@ -35,6 +36,9 @@ Tool = dict[str, Any]
 
 READING_LABEL = "reading_label"
 """Key in a LangChain message's `additional_kwargs`: the name under which its text is listed among the readings."""
+
+READING_SOURCES = "reading_sources"
+"""Likewise, a list: where the message's words are from. Who removes a source finds the readings of it by these."""
 
 FinishReason = Literal["stop", "length", "cancelled"]
 """`stop`: the model ended or met a stop string; `length`: out of tokens; `cancelled`: `should_stop` said so."""
@@ -105,6 +109,7 @@ class Engine(Protocol):
         sampling: SamplingOptions,
         stop: Sequence[str] = (),
         label: str = "",
+        sources: Sequence[str] = (),
         should_stop: ShouldStop | None = None,
         on_read: ReadProgress | None = None,
         tools: Sequence[Tool] | None = None,
@@ -118,6 +123,7 @@ class Engine(Protocol):
             sampling: How the next token is chosen.
             stop: Strings that end the answer.
             label: What is being read, such as names of documents: readings are listed under it.
+            sources: Where its words are from: kept with the readings.
             should_stop: Asked while reading and writing.
             on_read: Told while reading.
             tools: What the model is told that it may call; its calls come as text, in the `tool_markup`.
@@ -130,8 +136,16 @@ class Engine(Protocol):
         """
         ...
 
-    def choose(self, messages: Sequence[Message], options: Sequence[str]) -> dict[str, float]:
+    def choose(
+        self, messages: Sequence[Message], options: Sequence[str], *, label: str = "", sources: Sequence[str] = ()
+    ) -> dict[str, float]:
         """How likely each option is as the reply, by its first token; the probabilities add up to 1.
+
+        Args:
+            messages: The conversation.
+            options: What may be replied.
+            label: As for `stream`.
+            sources: As for `stream`.
 
         Raises:
             ValueError: Fewer than two options, or two that begin with the same token.

@@ -86,6 +86,14 @@ class Snapshot:
             metadata=metadata,
         )
 
+    @property
+    def sources(self) -> tuple[str, ...] | None:
+        """Where its words are from; None where an earlier version, which did not say, wrote it."""
+        try:
+            return tuple(map(str, json.loads(self.metadata["sources"])))
+        except (KeyError, ValueError, TypeError):
+            return None
+
 
 def as_array(token_ids: Sequence[int]) -> TokenIds:
     """Token ids as they are hashed and compared: (L,) int32, little-endian."""

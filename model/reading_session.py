@@ -82,6 +82,7 @@ class ReadingSession:
         boundaries: Sequence[int] = (),
         *,
         label: str = "",
+        sources: Sequence[str] = (),
         on_read: ReadProgress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> ReadPrompt:
@@ -91,6 +92,7 @@ class ReadingSession:
             token_ids: The prompt.
             boundaries: Token counts at which another prompt may part from this one.
             label: What is read, for the list of readings.
+            sources: Where its words are from; kept with the readings.
             on_read: Told after each chunk, in tokens of the whole prompt.
             should_stop: Asked before each chunk.
 
@@ -119,21 +121,21 @@ class ReadingSession:
             except BaseException:  # stopped, or Ctrl-C: what was read so far is not lost
                 seconds += time.monotonic() - begun
                 if state.n_tokens > cached:
-                    self.keep(state.fork(), seconds, label)
+                    self.keep(state.fork(), seconds, label, sources)
                 raise
             seconds += time.monotonic() - begun
             if stop < total:
-                self.keep(state.fork(), seconds, label)
+                self.keep(state.fork(), seconds, label, sources)
         assert logits is not None  # a prompt has at least one token more than any reading of it
         return ReadPrompt(logits, state, seconds, cached, saved)
 
-    def keep(self, state: DecoderState, seconds: float, label: str = "") -> None:
+    def keep(self, state: DecoderState, seconds: float, label: str = "", sources: Sequence[str] = ()) -> None:
         """Keep a state for later prompts; the caller must not move it on any more."""
         self._recent = [kept for kept in self._recent if not kept.state.read_the_same(state)]
         self._recent.append(_Kept(state, seconds))
         del self._recent[:-_MAX_IN_MEMORY]
         if self._store is not None and state.n_tokens >= _MIN_DISK_TOKENS:
-            self._store.keep(state, seconds=seconds, label=label, model_name=self._model_name)
+            self._store.keep(state, seconds=seconds, label=label, model_name=self._model_name, sources=sources)
 
     def _longest(self, token_ids: Sequence[int]) -> _Kept:
         """A state of the caller's own that has read the longest known beginning of the prompt, but not all of it."""

@@ -19,7 +19,7 @@ import logging
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -96,6 +96,8 @@ class ReadingInfo:
         created_at: ISO 8601, UTC.
         last_used_at: The same.
         fingerprint: Of the model.
+        sources: Where its words are from, as whoever had them read named it; empty where nobody did.
+        knows_sources: Whether that is all; an earlier version wrote nothing down.
     """
 
     id: str
@@ -108,6 +110,8 @@ class ReadingInfo:
     created_at: str
     last_used_at: str
     fingerprint: str
+    sources: tuple[str, ...] = ()
+    knows_sources: bool = True
 
 
 class ReadingStore:
@@ -169,7 +173,15 @@ class ReadingStore:
                 return Reading(digest, empty, seconds, label)
         return None
 
-    def keep(self, state: DecoderState, *, seconds: float, label: str = "", model_name: str = "") -> bool:
+    def keep(
+        self,
+        state: DecoderState,
+        *,
+        seconds: float,
+        label: str = "",
+        model_name: str = "",
+        sources: Iterable[str] = (),
+    ) -> bool:
         """Write a reading; what other readings have on disk already is not written again.
 
         Args:
@@ -177,6 +189,7 @@ class ReadingStore:
             seconds: What reading all its tokens took, those that were taken from another reading included.
             label: What was read, such as names of documents.
             model_name: Of the model that read it.
+            sources: Where its words are from, such as ids of documents; `remove_where` finds it by them.
 
         Returns:
             Whether the reading is now in the store. If it could not be written a warning says why.
@@ -191,7 +204,12 @@ class ReadingStore:
                 state.n_tokens, n_bytes, self.budget_bytes,
             )  # fmt: skip
             return False
-        about = {"seconds": repr(float(seconds)), "label": label, "model_name": model_name}
+        about = {
+            "seconds": repr(float(seconds)),
+            "label": label,
+            "model_name": model_name,
+            "sources": json.dumps(sorted(set(sources))),
+        }
         try:
             with self._locked():
                 path = self._write(state, ids, about)
@@ -223,21 +241,8 @@ class ReadingStore:
         snapshots, _ = read_snapshots(self.folder)
         users = Counter(segment.path for snapshot in snapshots for segment in snapshot.segments)
         sizes = _sizes(users)
-        return [
-            ReadingInfo(
-                id=snapshot.digest,
-                n_tokens=snapshot.n_tokens,
-                size_bytes=snapshot.size_bytes + sum(sizes[segment.path] for segment in snapshot.segments),
-                own_bytes=_own_bytes(snapshot, users, sizes),
-                seconds=snapshot.seconds,
-                model_name=snapshot.metadata.get("model_name", ""),
-                label=snapshot.metadata.get("label", ""),
-                created_at=snapshot.metadata.get("created_at", ""),
-                last_used_at=_iso(snapshot.last_used),
-                fingerprint=snapshot.fingerprint,
-            )
-            for snapshot in sorted(snapshots, key=lambda snapshot: snapshot.last_used, reverse=True)
-        ]
+        snapshots.sort(key=lambda snapshot: snapshot.last_used, reverse=True)
+        return [_info(snapshot, users, sizes) for snapshot in snapshots]
 
     def show(self, id_prefix: str) -> ReadingInfo:
         """The reading whose id begins so.
@@ -245,15 +250,10 @@ class ReadingStore:
         Raises:
             StateError: There is none, or there are several.
         """
-        found = [info for info in self.list() if info.id.startswith(id_prefix)]
-        if len(found) != 1:
-            raise StateError(
-                f"{len(found)} readings have an id that begins with {id_prefix!r}; longleaf readings list shows the ids"
-            )
-        return found[0]
+        return _named(id_prefix, self.list())
 
     def remove(self, ids: Iterable[str]) -> int:
-        """Delete readings, and those of their files that no other reading needs.
+        """Delete readings, those of their files that no other reading needs, and what is left over of others.
 
         Args:
             ids: Ids, or first characters of ids.
@@ -265,13 +265,33 @@ class ReadingStore:
             StateError: An id is unknown or stands for several readings; nothing is deleted then.
             StorageError: The folder can't be written.
         """
-        wanted = {self.show(prefix).id for prefix in ids}
-        if not wanted:
-            return 0
+        listed = self.list()
+        unwanted = {_named(prefix, listed).id for prefix in ids}
+        return self.remove_where(lambda reading: reading.id in unwanted)[1] if unwanted else 0
+
+    def remove_where(self, is_unwanted: Callable[[ReadingInfo], bool]) -> tuple[int, int]:
+        """Delete the readings that are unwanted, and at once every file that no other reading needs.
+
+        What a killed process left is among them: it may be of the same text, and does not say so.
+
+        Args:
+            is_unwanted: Asked of each reading, while nothing else is written.
+
+        Returns:
+            How many readings were deleted, and the bytes freed.
+
+        Raises:
+            StorageError: The folder can't be written.
+        """
+        if not self.folder.exists():
+            return 0, 0
         with self._locked():
-            snapshots, _ = read_snapshots(self.folder)
+            snapshots, broken = read_snapshots(self.folder)
             users = Counter(segment.path for snapshot in snapshots for segment in snapshot.segments)
-            return sum(_drop(snapshot, users) for snapshot in snapshots if snapshot.digest in wanted)
+            sizes = _sizes(users)
+            unwanted = [snapshot for snapshot in snapshots if is_unwanted(_info(snapshot, users, sizes))]
+            freed = sum(_drop(snapshot, users) for snapshot in unwanted) + sum(map(delete, broken))
+            return len(unwanted), freed + self._clean(users, spare_young=False)
 
     def prune(self, budget_bytes: int | None = None) -> int:
         """Delete what killed processes left, what can't be used, and readings until the rest fits the budget.
@@ -316,9 +336,15 @@ class ReadingStore:
         cuts = sorted({n_stored, *range(next_cut, n_tokens, self.segment_tokens), n_tokens})
         digests = digests_at(seed(state.fingerprint), ids, cuts)
         path = folder / "snapshots" / f"{n_tokens}-{digests[n_tokens]}.safetensors"
-        if n_stored == n_tokens and path in (snapshot.path for snapshot in read_snapshots(self.folder)[0]):
-            touch(path)
-            return path
+        if n_stored == n_tokens and (
+            known := next((s for s in read_snapshots(self.folder)[0] if s.path == path), None)
+        ):
+            # Two sources may have the same words: it then is of both.
+            sources = {*json.loads(about["sources"]), *(known.sources or ())}
+            if sources <= {*(known.sources or ())}:
+                touch(path)
+                return path
+            about = {**about, "sources": json.dumps(sorted(sources))}
         written: list[Path] = []
         try:
             for start, end in pairwise(cuts):
@@ -374,15 +400,20 @@ class ReadingStore:
             logger.info("evicted the reading of %d tokens of %s", victim.n_tokens, victim.metadata.get("label", ""))
         return freed
 
-    def _clean(self, users: Mapping[Path, int]) -> int:
-        """Under the lock: delete half-written files, and old segments that no snapshot needs; the bytes freed."""
+    def _clean(self, users: Mapping[Path, int], *, spare_young: bool = True) -> int:
+        """Under the lock: delete half-written files, and segments that no snapshot needs; the bytes freed.
+
+        Young segments can be spared: who reads the same text again need not write them again.
+        """
         freed, now = 0, time.time()
         for folder in entries(self.folder):
             for path in (*entries(folder / "kv"), *entries(folder / "snapshots")):
                 with suppress(OSError):
                     half_written = path.name.startswith(".")  # only who holds the lock writes, so its writer is dead
                     unused = Segment.at(path) is not None and not users.get(path)
-                    if half_written or (unused and now - path.stat().st_mtime > _ORPHAN_AGE_S):
+                    if unused and spare_young:
+                        unused = now - path.stat().st_mtime > _ORPHAN_AGE_S
+                    if half_written or unused:
                         freed += delete(path)
         return freed
 
@@ -407,6 +438,33 @@ def _relate(snapshots: Sequence[Snapshot]) -> None:
                 hashed[segment.path] = [known[end] for end in ends if end in known], running
             found, running = hashed[segment.path]
             snapshot.shorter += (other for other in found if other is not snapshot)
+
+
+def _info(snapshot: Snapshot, users: Mapping[Path, int], sizes: Mapping[Path, int]) -> ReadingInfo:
+    sources = snapshot.sources
+    return ReadingInfo(
+        id=snapshot.digest,
+        n_tokens=snapshot.n_tokens,
+        size_bytes=snapshot.size_bytes + sum(sizes[segment.path] for segment in snapshot.segments),
+        own_bytes=_own_bytes(snapshot, users, sizes),
+        seconds=snapshot.seconds,
+        model_name=snapshot.metadata.get("model_name", ""),
+        label=snapshot.metadata.get("label", ""),
+        created_at=snapshot.metadata.get("created_at", ""),
+        last_used_at=_iso(snapshot.last_used),
+        fingerprint=snapshot.fingerprint,
+        sources=sources or (),
+        knows_sources=sources is not None,
+    )
+
+
+def _named(id_prefix: str, listed: Sequence[ReadingInfo]) -> ReadingInfo:
+    found = [info for info in listed if info.id.startswith(id_prefix)]
+    if len(found) != 1:
+        raise StateError(
+            f"{len(found)} readings have an id that begins with {id_prefix!r}; longleaf readings list shows the ids"
+        )
+    return found[0]
 
 
 def _sizes(paths: Iterable[Path]) -> dict[Path, int]:

@@ -9,6 +9,8 @@ What the steps take and give stands in `steps.py`, what comes of them in `receip
 import contextlib
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextvars import copy_context
+from functools import partial
 
 from langchain_core.cross_encoders import BaseCrossEncoder
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -19,12 +21,14 @@ from langchain_core.runnables.config import ensure_config, set_config_context
 
 from longleaf.errors import QuestionError
 from longleaf.ingestion import Document, Library, Page
+from longleaf.model import ChatLongleaf
 
 from .background import BackgroundEmbedding
 from .citations import Citation, cite
-from .embeddings import Embedder
+from .embeddings import Embedder, stoppable
 from .evidence import Evidence, SearchedPage, excerpts, rank_evidence
 from .langchain_documents import searched_in
+from .progress import Progress, with_seconds_left
 from .prompts import document_heading, excerpt_messages, page_text, support_messages, whole_document_messages
 from .reader import ChatModelReader, Reader, ShouldStop, as_reader
 from .receipt import Answer, Receipt, Statement
@@ -33,6 +37,7 @@ from .scope import Scope
 from .search import search
 from .sentences import split_units
 from .steps import Asked, Checked, Picked, Reply, RouteAsked, Routed, Searched, Steps
+from .stopping import Stopped, stopper, unless_stopped
 from .store import PassageStore
 from .support import Signals, confidence, find_support, names_held, says_not_in_text
 from .widen import widened
@@ -56,13 +61,6 @@ WIDE_EVIDENCE_TOKENS = 8_000
 MAX_NEAREST = 3
 UNASKED = 0.2
 """Stands for the reader's "yes" where there is no reader to ask."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage in a few words, done, in all)."""
-
-
-class _Stopped(Exception):  # noqa: N818  it is no error
-    """The user stopped between two steps."""
 
 
 class Answerer:
@@ -98,9 +96,19 @@ class Answerer:
         self.evidence_tokens = evidence_tokens
         self.cross_encoder = cross_encoder
         self.store = store or PassageStore(library)
-        self.reader = as_reader(reader) if isinstance(reader, BaseChatModel) else reader
-        self.embedder = embedder
-        self.background = BackgroundEmbedding(self.store, embedder) if embedder else None
+        self.reader: Reader | None = None
+        self.embedder: Embedder | None = None
+        self.background: BackgroundEmbedding | None = None
+        self.use(reader=reader, embedder=embedder)
+
+    def use(self, *, reader: Reader | BaseChatModel | None = None, embedder: Embedder | None = None) -> None:
+        """Takes models in place of those that it has; None leaves what there is."""
+        if reader is not None:
+            self.reader = as_reader(reader) if isinstance(reader, BaseChatModel) else reader
+        if embedder is not None:
+            if self.background:
+                self.background.stop()
+            self.embedder, self.background = embedder, BackgroundEmbedding(self.store, embedder)
 
     def prepare(self, documents: Sequence[Document], progress: Progress | None = None, *, embed: bool = True) -> None:
         """Cuts, and embeds, what is not yet; later questions find it done."""
@@ -121,6 +129,29 @@ class Answerer:
         report = (lambda done, total: progress("embedding passages", done, total)) if progress else None
         if self.background:
             self.background.finish(report)
+
+    def count_tokens(self, documents: Sequence[Document]) -> int | None:
+        """Tokens that these documents have for the reader, counted once each; None without a reader."""
+        return self._tokens(Scope.of(documents), self.reader) if self.reader else None
+
+    @property
+    def tokenizer_name(self) -> str | None:
+        """Under which `PassageStore.token_counts` has what the reader counted; None without a reader."""
+        return _tokenizer_name(self.reader) if self.reader else None
+
+    def n_unembedded(self, document: Document) -> int:
+        """Passages of a document that have no vector yet; 0 without an embedder."""
+        return len(self.store.unembedded(Scope.of([document]), self.embedder.name)) if self.embedder else 0
+
+    @property
+    def embedding(self) -> bool:
+        """Whether passages are being embedded in the background, or wait for it."""
+        return self.background is not None and self.background.busy
+
+    def stop_embedding(self, document: Document) -> None:
+        """Leaves the rest of a document's vectors to the next question or `prepare`."""
+        if self.background:
+            self.background.drop([document])
 
     def close(self) -> None:
         """Ends what goes on in the background, which is begun again another time, and lets go of indexes."""
@@ -226,10 +257,11 @@ class Answerer:
         steps = Steps(config)
         routed = Routed(Route("retrieval", "stopped before a route was chosen"))
         searched, picked, reply, checked = Searched(), Picked(), Reply("", UNASKED), Checked()
-        stop_if_asked = _stopper(should_stop)
+        stop_if_asked = stopper(should_stop)
         try:
             stop_if_asked()
             with steps.step("index", documents=[d.name for d in asked.scope.documents]):
+                self._cut_and_count(asked.scope, progress, stop_if_asked)
                 self.begin(asked.scope.documents)
             stop_if_asked()
             with steps.step("route", asked_for=asked.route) as step:
@@ -237,13 +269,16 @@ class Answerer:
                 step.outputs |= {"route": routed.route.name, "reason": routed.route.reason}
             stop_if_asked()
             with steps.step("search", question=asked.question, top_k=asked.top_k) as step:
-                searched = self.search(asked, step.config)
+                searched = self.search(asked, step.config, progress, stop_if_asked)
                 step.outputs |= {"method": searched.found.method, "passages": len(searched.found.hits)}
+            stop_if_asked()
             with steps.step("pick", passages=len(searched.found.hits)) as step:
-                picked = self.pick(asked, routed, searched)
+                picked = self.pick(asked, routed, searched, stop_if_asked)
                 step.outputs |= {"pages": [number for _, number in sorted(picked.pages)]}
             stop_if_asked()
             with steps.step("read", question=asked.question) as step:
+                if picked.messages and isinstance(self.reader, ChatLongleaf):
+                    unless_stopped(self.reader.load, should_stop)  # the first question waits for its weights
                 if streaming:
                     reply = yield from self._read_pieces(asked, picked, progress, should_stop, step.config)
                 else:
@@ -253,9 +288,27 @@ class Answerer:
                 with steps.step("check", reply=reply.text) as step:
                     checked = self.check(asked, picked, reply)
                     step.outputs |= {"quotes": [citation.quote for citation in checked.citations]}
-        except _Stopped:
+        except Stopped:
             reply = Reply("", 0.0, stopped=True)
         return self._answer(asked, routed, searched, picked, reply, checked, steps)
+
+    def _cut_and_count(self, scope: Scope, progress: Progress | None, stop_if_asked: Callable[[], None]) -> None:
+        """What a document's first question waits for, document by document, so that it can be told and stopped."""
+        tell = progress or (lambda _stage, _done, _total: None)
+        uncut = self.store.uncut(scope.documents)
+        for number, document in enumerate(uncut):
+            tell("cutting into passages", number, len(uncut))
+            self.store.cut(document)
+            stop_if_asked()
+        counted = self.store.token_counts(_tokenizer_name(self.reader)) if self.reader else {}
+        whole = [d for d in scope.documents if d.id not in scope.page_ranges] if self.reader else []
+        uncounted = [document for document in whole if document.id not in counted]
+        for number, document in enumerate(uncounted):
+            tell("counting tokens", number, len(uncounted))
+            self.count_tokens([document])
+            stop_if_asked()
+        if uncut or uncounted:
+            tell("searching", 0, 0)
 
     def pose(
         self,
@@ -299,13 +352,13 @@ class Answerer:
 
     def _tokens(self, scope: Scope, reader: Reader) -> int:
         """Tokens of all pages asked, counted once for each whole document."""
-        name = reader.tokenizer_name if isinstance(reader, ChatModelReader) else reader.model_name
+        name = _tokenizer_name(reader)
         total = 0
         for document in scope.documents:
             whole = document.id not in scope.page_ranges
             known = self.store.token_count(document, name) if whole else None
             if known is None:
-                texts = [document_heading(document.name), *map(page_text, self._pages_asked(scope, document))]
+                texts = [document_heading(document), *map(page_text, self._pages_asked(scope, document))]
                 known = sum(reader.get_num_tokens(text) for text in texts)
                 if whole:
                     self.store.keep_token_count(document, name, known)
@@ -316,13 +369,27 @@ class Answerer:
         first, last = scope.pages_of(document)
         return (page for page in self.library.pages(document) if first <= page.number <= last)
 
-    def search(self, asked: Asked, config: RunnableConfig | None = None) -> Searched:
-        """Passages that may hold the answer; they must have been prepared, unless a retriever brings them."""
+    def search(
+        self,
+        asked: Asked,
+        config: RunnableConfig | None = None,
+        progress: Progress | None = None,
+        stop_if_asked: Callable[[], None] | None = None,
+    ) -> Searched:
+        """Passages that may hold the answer; they must have been cut, unless a retriever brings them."""
         if asked.retriever is not None:
             documents = asked.retriever.invoke(asked.question, config)
             return searched_in(documents, self.store, asked.retriever.get_name())
+        report = (lambda done, total: progress("embedding passages", done, total)) if progress else None
         found = search(
-            asked.question, asked.scope, self.store, self.embedder, asked.top_k, cross_encoder=self.cross_encoder
+            asked.question,
+            asked.scope,
+            self.store,
+            self.embedder,
+            asked.top_k,
+            cross_encoder=self.cross_encoder,
+            stop_if_asked=stop_if_asked,
+            progress=report,
         )
         by_id = {document.id: document for document in asked.scope.documents}
         keys = {(hit.stored.document_id, hit.stored.passage.page) for hit in found.hits}
@@ -336,17 +403,24 @@ class Answerer:
         }
         return SearchedPage(document, page, tuple(units[start] for start in sorted(units)))
 
-    def pick(self, asked: Asked, routed: Routed, searched: Searched) -> Picked:
+    def pick(
+        self,
+        asked: Asked,
+        routed: Routed,
+        searched: Searched,
+        stop_if_asked: Callable[[], None] | None = None,
+    ) -> Picked:
         """The units that bear on the question, and the prompt: the best of them, or the pages asked."""
         found = searched.found
-        ranked = tuple(rank_evidence(asked.question, found.hits, searched.pages, self.embedder, found.similarities))
+        embedder = stoppable(self.embedder, stop_if_asked) if self.embedder and stop_if_asked else self.embedder
+        ranked = tuple(rank_evidence(asked.question, found.hits, searched.pages, embedder, found.similarities))
         if self.reader is None or not ranked:
             return Picked(ranked, (), frozenset((e.document.id, e.page_number) for e in ranked[:1]))
         if routed.route.name == "whole-document":
             scope = asked.scope
             read = [(d, [page for page in self._pages_asked(scope, d) if page.text]) for d in scope.documents]
             label = ", ".join(_name_with_pages(scope, document) for document in scope.documents)
-            messages = whole_document_messages(((d.name, pages) for d, pages in read), asked.question, label)
+            messages = whole_document_messages(read, asked.question, label)
             return Picked(
                 ranked, tuple(messages), frozenset((d.id, page.number) for d, pages in read for page in pages)
             )
@@ -436,9 +510,16 @@ class Answerer:
         says_yes = 0.0
         if not stopped and not says_not_in_text(text):
             prompt = support_messages(picked.messages, asked.question)
-            # `choose` takes no config; a call inside it finds it in the context.
-            with set_config_context(ensure_config(config)) as context:
-                says_yes = context.run(reader.choose, prompt, ("yes", "no"))["yes"]
+
+            def choose() -> float:
+                # `choose` takes no config; a call inside it finds it in the context.
+                with set_config_context(ensure_config(config)) as context:
+                    return context.run(reader.choose, prompt, ("yes", "no"))["yes"]
+
+            try:
+                says_yes = unless_stopped(partial(copy_context().run, choose), should_stop)
+            except Stopped:
+                stopped = True
         return Reply(
             text,
             says_yes,
@@ -446,6 +527,7 @@ class Answerer:
             tokens_reused=(usage.get("input_token_details") or {}).get("cache_read") or 0 if usage else 0,
             seconds_saved=message.response_metadata.get("seconds_saved", 0.0),
             stopped=stopped,
+            reasoning=_reasoning(message),
         )
 
     def check(self, asked: Asked, picked: Picked, reply: Reply) -> Checked:
@@ -494,6 +576,7 @@ class Answerer:
             receipt=self._receipt(asked.scope, routed, searched, picked, reply, steps),
             model=self.reader.model_name if self.reader else "none (sentences as they stand)",
             stopped=reply.stopped,
+            reasoning=reply.reasoning,
         )
 
     def _receipt(
@@ -535,6 +618,10 @@ class Answerer:
         return scope.n_pages, ocr, unread
 
 
+def _tokenizer_name(reader: Reader) -> str:
+    return reader.tokenizer_name if isinstance(reader, ChatModelReader) else reader.model_name
+
+
 def _given_by_source(searched: Searched) -> tuple[int, int, int]:
     sources = [page.page.source for page in searched.pages.values()]
     return len(sources), sources.count("ocr"), sources.count("none")
@@ -542,23 +629,22 @@ def _given_by_source(searched: Searched) -> tuple[int, int, int]:
 
 def _name_with_pages(scope: Scope, document: Document) -> str:
     if document.id not in scope.page_ranges:
-        return document.name
+        return document.file_name
     first, last = scope.pages_of(document)
-    return f"{document.name} (pages {first}-{last})"
+    return f"{document.file_name} (pages {first}-{last})"
 
 
-def _stopper(should_stop: ShouldStop | None) -> Callable[[], None]:
-    def stop_if_asked() -> None:
-        if should_stop is not None and should_stop():
-            raise _Stopped
-
-    return stop_if_asked
+def _reasoning(message: AIMessage) -> str:
+    """What a model thought before its reply, where its message says so."""
+    return "".join(str(b.get("reasoning", "")) for b in message.content_blocks if b["type"] == "reasoning").strip()
 
 
 def _on_read(name: str, progress: Progress | None) -> Callable[[int, int, float], None]:
-    def on_read(done: int, total: int, _seconds_left: float) -> None:
-        if progress:
-            progress(f"{name} reads (tokens)" if done < total else f"{name} answers", done, total)
+    tell = with_seconds_left(progress)
+
+    def on_read(done: int, total: int, seconds_left: float) -> None:
+        # 0 before the first chunk: not known yet.
+        tell(f"{name} reads (tokens)" if done < total else f"{name} answers", done, total, seconds_left or None)
 
     return on_read
 

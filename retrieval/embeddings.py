@@ -19,7 +19,7 @@ from longleaf.model import default_models_dir, get_spec, model_path
 if TYPE_CHECKING:
     from longleaf.model.bert import Bert
 
-__all__ = ["Embedder", "LongleafEmbeddings", "as_embedder"]
+__all__ = ["Embedder", "LongleafEmbeddings", "as_embedder", "stoppable"]
 
 _BATCH = 128
 """Texts handed to a LangChain embedding model at once; progress is told after each batch."""
@@ -33,7 +33,12 @@ class Embedder(Protocol):
         """Changes whenever the same text would get another vector; stored with the vectors."""
 
     def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> np.ndarray:
-        """L2-normalised vectors, fp32 [n, d]."""
+        """L2-normalised vectors, fp32 [n, d].
+
+        Args:
+            texts: What to embed.
+            progress: Called with (texts done, texts in all) after each batch; what it raises ends the work.
+        """
 
     def encode_question(self, text: str) -> np.ndarray:
         """L2-normalised vector of a question, fp32 [d]; some models embed questions in another way than texts."""
@@ -108,6 +113,11 @@ def as_embedder(embeddings: Embeddings | Embedder, name: str | None = None) -> E
     if hasattr(embedder, "encode_question") and name in (None, embedder.name):
         return embedder
     return _NamedEmbedder(embedder, name or embedder.name)
+
+
+def stoppable(embedder: Embedder, stop_if_asked: Callable[[], None]) -> Embedder:
+    """The embedder, which looks up between two batches: what `stop_if_asked` raises ends its work."""
+    return _StoppableEmbedder(embedder, stop_if_asked)
 
 
 class _LangChainEmbedder(Embedder):
@@ -198,6 +208,31 @@ class _NamedEmbedder(Embedder):
     def encode_question(self, text: str) -> np.ndarray:
         own = getattr(self._embedder, "encode_question", None)
         return super().encode_question(text) if own is None else np.asarray(own(text))
+
+
+class _StoppableEmbedder(Embedder):
+    """See `stoppable`."""
+
+    def __init__(self, embedder: Embedder, stop_if_asked: Callable[[], None]) -> None:
+        self._embedder = embedder
+        self._stop_if_asked = stop_if_asked
+
+    @property
+    def name(self) -> str:
+        return self._embedder.name
+
+    def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        def report(done: int, total: int) -> None:
+            self._stop_if_asked()
+            if progress:
+                progress(done, total)
+
+        self._stop_if_asked()
+        return self._embedder.encode(texts, report)
+
+    def encode_question(self, text: str) -> np.ndarray:
+        self._stop_if_asked()
+        return self._embedder.encode_question(text)
 
 
 def _name_of(embeddings: object) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from longleaf.ingestion import Page
+from longleaf.ingestion import Document, Page
 from longleaf.model import READING_LABEL
+from longleaf.model.engine import READING_SOURCES
 
 from .evidence import Excerpt
 
@@ -17,6 +18,7 @@ __all__ = [
     "NOT_IN_TEXT",
     "document_heading",
     "excerpt_messages",
+    "mark_sources",
     "page_text",
     "support_messages",
     "whole_document_messages",
@@ -32,9 +34,9 @@ _QUESTION = (
 _SUPPORT = "Question: {question}\n\nDoes the text state the answer to exactly this question? Reply yes or no."
 
 
-def document_heading(name: str) -> str:
-    """What stands before a document's pages."""
-    return f"Text: {name}\n\n"
+def document_heading(document: Document) -> str:
+    """What stands before a document's pages: by its first name, so that what was read of it outlives a new one."""
+    return f"Text: {document.file_name}\n\n"
 
 
 def page_text(page: Page) -> str:
@@ -43,26 +45,44 @@ def page_text(page: Page) -> str:
 
 
 def whole_document_messages(
-    documents: Iterable[tuple[str, Iterable[Page]]], question: str, label: str | None = None
+    documents: Iterable[tuple[Document, Iterable[Page]]], question: str, label: str | None = None
 ) -> list[BaseMessage]:
     """Whole documents, each under its name, then the question; the reading is listed as `label`, or by the names."""
-    names, texts = [], []
-    for name, pages in documents:
-        names.append(name)
-        texts.append(document_heading(name) + "\n".join(page_text(page) for page in pages))
-    system, human = _messages("\n".join(texts), question)
-    system.additional_kwargs[READING_LABEL] = ", ".join(names) if label is None else label
-    return [system, human]
+    shown, texts = [], []
+    for document, pages in documents:
+        shown.append(document)
+        texts.append(document_heading(document) + "\n".join(page_text(page) for page in pages))
+    return mark_sources(_messages("\n".join(texts), question), shown, label)
 
 
 def excerpt_messages(shown: Sequence[Excerpt], question: str) -> list[BaseMessage]:
     """Excerpts in document order, each under its page mark, then the question."""
     several = len({excerpt.document.id for excerpt in shown}) > 1
     parts = [f"{_mark(excerpt, named=several)} {excerpt.section}".rstrip() + f"\n{excerpt.text}\n" for excerpt in shown]
-    return _messages("Text:\n\n" + "\n".join(parts), question)
+    return mark_sources(_messages("Text:\n\n" + "\n".join(parts), question), [e.document for e in shown])
+
+
+def mark_sources(
+    messages: Sequence[BaseMessage], documents: Iterable[Document], label: str | None = None
+) -> list[BaseMessage]:
+    """The messages, saying which documents their words are from: a document that is removed takes its readings along.
+
+    Args:
+        messages: A prompt; its first message is changed.
+        documents: Those whose words it has, also in other words, as in a summary. One may be named several times.
+        label: What the readings are listed as; by default the documents' names.
+    """
+    unique = list({document.id: document for document in documents}.values())
+    names = ", ".join(document.file_name for document in unique)
+    messages[0].additional_kwargs |= {
+        READING_LABEL: names if label is None else label,
+        READING_SOURCES: [document.sha256 for document in unique if document.sha256],
+    }
+    return list(messages)
 
 
 def _mark(excerpt: Excerpt, *, named: bool) -> str:
+    # By the name that the document goes by now: excerpts change with the question, so no reading is lost by that.
     # Texts that a retriever brought may have no page number; it is then below 1.
     if excerpt.page_number < 1:
         return f"[{excerpt.document.name}]"

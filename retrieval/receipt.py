@@ -82,6 +82,7 @@ class Answer:
         receipt: What was read.
         model: Who wrote the answer.
         stopped: Whether the user stopped it before it was complete; then nothing is found.
+        reasoning: What the reader thought before it replied, where it is one that reasons.
     """
 
     question: str
@@ -97,6 +98,7 @@ class Answer:
     receipt: Receipt
     model: str
     stopped: bool = False
+    reasoning: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dicts, strings and numbers, as they come back from JSON."""

@@ -11,14 +11,14 @@ On 240 XQuAD paragraphs the sum of z-scores reached recall@1 .949, reciprocal ra
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import numpy as np
 from langchain_core.cross_encoders import BaseCrossEncoder
 
-from .embeddings import Embedder
+from .embeddings import Embedder, stoppable
 from .question import Question, understand
 from .scope import Scope
 from .sentences import split_units
@@ -37,6 +37,10 @@ _WEIGHT_DOCUMENT = 10.0
 _RERANKED = 20
 _EMBEDDED_AT_ONCE = 48
 """Passages embedded while a question waits, where vectors are missing: about half a second on two cores."""
+_EMBED_STEP = 16
+"""Of these, what is kept at once, and told."""
+_SCORE_STEP = 4
+"""Pairs that a cross-encoder reads between two looks at whether to stop."""
 _HEAD_CHARS = 3_000
 _MAX_HEADS = 5_000
 """Of more documents only names and titles are looked at."""
@@ -116,6 +120,9 @@ def search(
     top_k: int = 12,
     options: SearchOptions | None = None,
     cross_encoder: BaseCrossEncoder | None = None,
+    *,
+    stop_if_asked: Callable[[], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Found:
     """The `top_k` best passages in scope.
 
@@ -127,8 +134,13 @@ def search(
         top_k: How many passages to return at most.
         options: To leave parts out.
         cross_encoder: Reads the question together with each of the best passages, and orders these; slow on a CPU.
+        stop_if_asked: Called between small pieces of the work; what it raises ends the search, and vectors that were
+            made for it stay.
+        progress: Called with (passages done, passages in all) while those that lack a vector are embedded.
     """
     options = options or SearchOptions()
+    if embedder and stop_if_asked:
+        embedder = stoppable(embedder, stop_if_asked)
     asked = understand(question)
     n_passages = store.count(scope)
     lexical = store.full_text(asked.terms, scope) if options.lexical else Matches({}, 0.0, 0.0)
@@ -137,7 +149,7 @@ def search(
     near: list[_Dense] = []
     if embedder and vector is not None and options.dense:
         queries = np.vstack([vector, *(embedder.encode(asked.places) if places else ())])  # [1 + places, d]
-        near = _search_vectors(queries, scope, store, embedder, _leading((lexical, *places)), n_passages)
+        near = _search_vectors(queries, scope, store, embedder, _leading((lexical, *places)), n_passages, progress)
     dense = near[0] if near else _Dense({}, 0.0, 0.0, "", 0)
     found = dense.scores.keys() | lexical.scores.keys() | set().union(*(place.scores for place in places))
     ids = np.array(sorted(found), np.int64)
@@ -161,7 +173,7 @@ def search(
     if options.rerank and embedder and vector is not None:
         hits, similarities = _reranked(hits, vector, embedder, 1 / (1 + len(places)))
     if cross_encoder:
-        hits = _ordered(question, hits, cross_encoder)
+        hits = _ordered(question, hits, cross_encoder, stop_if_asked)
     return Found(hits[:top_k], _method(options, dense, n_passages), n_passages, dense.n_embedded, similarities)
 
 
@@ -172,13 +184,18 @@ def _search_vectors(
     embedder: Embedder,
     leading: Sequence[int],
     n_passages: int,
+    progress: Callable[[int, int], None] | None,
 ) -> list[_Dense]:
     """For each query the cosines of the nearest passages and the leading ones; all of them where the scope is small."""
     n_embedded = store.n_embedded(scope, embedder.name)
     if n_embedded < n_passages:
         # What full text puts first; of a short document all of it, as full text may find nothing.
         others = store.unembedded(scope, embedder.name, _EMBEDDED_AT_ONCE)
-        store.embed_passages(list(dict.fromkeys([*leading, *others]))[:_EMBEDDED_AT_ONCE], embedder)
+        wanted = list(dict.fromkeys([*leading, *others]))[:_EMBEDDED_AT_ONCE]
+        for begin in range(0, len(wanted), _EMBED_STEP):
+            if progress:
+                progress(begin, len(wanted))
+            store.embed_passages(wanted[begin : begin + _EMBED_STEP], embedder)
         n_embedded = store.n_embedded(scope, embedder.name)
     return [
         _Dense(
@@ -253,10 +270,18 @@ def _squeezed(text: str) -> str:
     return text.casefold().replace("_", " ")
 
 
-def _ordered(question: str, hits: Sequence[Hit], cross_encoder: BaseCrossEncoder) -> list[Hit]:
+def _ordered(
+    question: str, hits: Sequence[Hit], cross_encoder: BaseCrossEncoder, stop_if_asked: Callable[[], None] | None
+) -> list[Hit]:
     """The best hits in the order of a cross-encoder, the others after them; the scores are those of the new order."""
     first = hits[:_RERANKED]
-    scores = cross_encoder.score([(question, hit.stored.passage.text) for hit in first])
+    pairs = [(question, hit.stored.passage.text) for hit in first]
+    step = _SCORE_STEP if stop_if_asked else len(pairs)
+    scores: list[float] = []
+    for begin in range(0, len(pairs), step):
+        if stop_if_asked:
+            stop_if_asked()
+        scores += map(float, cross_encoder.score(pairs[begin : begin + step]))
     order = sorted(range(len(first)), key=lambda i: -scores[i])
     ranked = [replace(first[i], score=old.score) for i, old in zip(order, first, strict=True)]
     return [*ranked, *hits[_RERANKED:]]

@@ -90,6 +90,7 @@ class Reply:
         tokens_reused: Of these, tokens that it did not have to read again.
         seconds_saved: What reading those had taken before.
         stopped: Whether it was stopped.
+        reasoning: What it thought before the reply.
     """
 
     text: str
@@ -98,6 +99,7 @@ class Reply:
     tokens_reused: int = 0
     seconds_saved: float = 0.0
     stopped: bool = False
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

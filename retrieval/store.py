@@ -460,6 +460,15 @@ class PassageStore:
         )
         return None if row is None else int(row["n_tokens"])
 
+    def token_counts(self, tokenizer_name: str) -> dict[int, int]:
+        """The tokens of all documents whose tokens are known, as `token_count` gives them, by the document's id."""
+        rows = self.library.connection().execute(
+            "SELECT document_id, n_tokens FROM token_counts JOIN documents ON documents.id = document_id"
+            " WHERE tokenizer = ? AND token_counts.revision = documents.revision",
+            (tokenizer_name,),
+        )
+        return {int(row["document_id"]): int(row["n_tokens"]) for row in rows.fetchall()}
+
     def keep_token_count(self, document: Document, tokenizer_name: str, n_tokens: int) -> None:
         """Keeps the count for `token_count`."""
         with self.library.transaction() as connection:

@@ -21,7 +21,7 @@ from longleaf.ingestion import Document
 from .answer import OVERHEAD_TOKENS, Answerer, Progress
 from .citations import Citation, cite
 from .evidence import Evidence
-from .prompts import excerpt_messages, whole_document_messages
+from .prompts import excerpt_messages, mark_sources, whole_document_messages
 from .reader import ChatModelReader, OnRead, Reader, ShouldStop
 from .receipt import Statement
 from .scope import Scope
@@ -89,6 +89,10 @@ class Summarizer:
     def kept(self, document: Document, options: SummaryOptions | None = None) -> Summary | None:
         """The summary with these options by this reader, if it has been made and the document is what it was."""
         return self._kept.summary(document, options or SummaryOptions(), self.model_name)
+
+    def all_kept(self, document: Document) -> list[Summary]:
+        """Every summary that is kept of the document as it is, by any reader and with any options; newest first."""
+        return self._kept.all(document)
 
     def summarize(
         self,
@@ -237,7 +241,7 @@ class _Work:
 
     def _read_whole(self, reader: Reader, instruction: str) -> None:
         pages = [page for page in self.answerer.library.pages(self.document) if page.text]
-        shown = whole_document_messages([(self.document.name, pages)], instruction, self.document.name)
+        shown = whole_document_messages([(self.document, pages)], instruction)
         self.n_parts = 1
         with self.steps.step("read", pages=len(pages)) as step:
             text = self._write(
@@ -385,7 +389,7 @@ class _Work:
             DocumentNotFoundError: The document was removed meanwhile.
         """
         message = reader.invoke(
-            messages,
+            mark_sources(messages, [self.document]),
             config,
             max_tokens=n_sentences * SENTENCE_TOKENS,
             on_read=on_read,

@@ -168,6 +168,16 @@ class KeptSummaries:
         plain = self._get(document, options.settings, model)
         return None if plain is None or plain["revision"] != document.revision else Summary.from_dict(plain)
 
+    def all(self, document: Document) -> list[Summary]:
+        """Every whole summary of the document as it is, of any options and by any model; newest first."""
+        rows = self._library.connection().execute(
+            "SELECT summary FROM summaries WHERE document_id = ? AND substr(settings, 1, ?) <> ?"
+            " ORDER BY made_at DESC, rowid DESC",
+            (document.id, len(_PART), _PART),
+        )
+        found = [_under_name(json.loads(row["summary"]), document.name) for row in rows.fetchall()]
+        return [Summary.from_dict(plain) for plain in found if plain["revision"] == document.revision]
+
     def keep_summary(self, document: Document, summary: Summary) -> None:
         """Keeps it in place of an earlier one with the same options by the same model.
 
@@ -201,7 +211,7 @@ class KeptSummaries:
             )
             .fetchone()
         )
-        return None if row is None else json.loads(row["summary"])
+        return None if row is None else _under_name(json.loads(row["summary"]), document.name)
 
     def _put(self, document: Document, settings: str, model: str, made_at: str, text: str) -> None:
         with self._library.transaction() as connection:
@@ -221,6 +231,15 @@ def part_key(*shown: str) -> str:
 def now() -> str:
     """ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _under_name(plain: dict[str, Any], name: str) -> dict[str, Any]:
+    """A kept summary or part under the name that its document goes by now."""
+    for citation in plain["citations"]:
+        citation["document"] = name
+    for section in plain.get("sections", ()):
+        _under_name(section, name)
+    return plain | {"document": name} if "document" in plain else plain
 
 
 def _json(value: Summary | SectionSummary) -> str:

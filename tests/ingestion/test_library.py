@@ -5,8 +5,16 @@ import threading
 import numpy as np
 import pytest
 
-from longleaf.errors import DocumentNotFoundError, LongleafError, SchemaVersionError, StorageError, UnsupportedFileError
-from longleaf.ingestion import Added, Library
+from longleaf.errors import (
+    DocumentNotFoundError,
+    LibraryError,
+    LongleafError,
+    SchemaVersionError,
+    StorageError,
+    UnsupportedFileError,
+)
+from longleaf.ingestion import Added, Library, OutlineEntry
+from longleaf.ingestion import library as library_module
 from longleaf.ingestion.schema import MIGRATIONS
 
 
@@ -152,6 +160,70 @@ def test_removing_takes_everything_along(library, make_pdf):
     again = library.add(make_pdf(["one", "two"], name="a.pdf"))
     assert not again.already_there
     assert again.document.id not in (document.id, kept.id)
+
+
+def test_nothing_in_the_folder_is_named_after_a_removed_document(library, make_pdf):
+    document = library.add(make_pdf(["one"])).document
+    library.remove(document)
+    assert not [path for path in library.home.rglob("*") if document.sha256 in path.name]
+    assert library.add(make_pdf(["one"])).document.sha256 != ""  # its lock can be taken again
+
+
+def test_a_renamed_document_keeps_its_file_name_and_is_found_by_either(library, make_pdf):
+    document = library.add(make_pdf(["one"], name="scan_0001.pdf")).document
+    assert (document.name, document.file_name) == ("scan_0001.pdf", "scan_0001.pdf")
+    renamed = library.rename(document, "  The \n board's  minutes ")
+    assert (renamed.name, renamed.file_name) == ("The board's minutes", "scan_0001.pdf")
+    again = library.rename(renamed, "Minutes")
+    assert (again.name, again.file_name) == ("Minutes", "scan_0001.pdf")
+    assert library.rename(again, "Minutes") == again
+    assert library.find("Minutes") == library.find("scan_0001.pdf") == library.documents()[0] == again
+    with pytest.raises(DocumentNotFoundError, match="near it: Minutes"):
+        library.find("minute")
+    assert library.rename(again, "scan_0001.pdf") == document
+
+
+def test_a_name_that_a_document_goes_by_wins_over_one_that_another_was_added_under(library, make_pdf):
+    old = library.add(make_pdf(["one"], name="report.pdf")).document
+    library.rename(old, "old report.pdf")
+    new = library.add(make_pdf(["two"], name="report.pdf")).document
+    assert library.find("report.pdf").id == new.id
+    other = make_pdf(["three"], name="report.pdf")
+    with pytest.raises(DocumentNotFoundError, match=f"of this name with other content is: {old.sha256[:12]}"):
+        library.find(other)
+    library.rename(new, "old report.pdf")
+    with pytest.raises(DocumentNotFoundError, match="2 documents have this name"):
+        library.find("report.pdf")
+
+
+def test_a_document_can_not_go_nameless_and_one_that_is_gone_can_not_be_renamed(library, make_pdf):
+    document = library.add(make_pdf(["one"], name="a.pdf")).document
+    with pytest.raises(LibraryError, match=r"a\.pdf: a document needs a name"):
+        library.rename(document, " \n ")
+    library.remove(document)
+    with pytest.raises(DocumentNotFoundError):
+        library.rename(document, "b")
+
+
+def test_the_list_parses_outlines_once_and_still_has_what_changed(library, tmp_path, monkeypatch):
+    for number in range(3):
+        (tmp_path / f"{number}.md").write_text(f"# Heading {number}\n\nText {number}.")
+    first, second = (library.add(tmp_path / f"{number}.md").document for number in range(2))
+    assert library.documents() == [first, second]
+    assert first.outline
+    parsed = []
+    monkeypatch.setattr(library_module, "OutlineEntry", lambda *entry: parsed.append(entry) or OutlineEntry(*entry))
+    assert library.documents() == [first, second]
+    assert parsed == []
+    library.remove(first)
+    library.rename(second, "renamed")
+    third = library.add(tmp_path / "2.md").document
+    parsed.clear()
+    assert [(d.name, d.outline[0].title) for d in library.documents()] == [
+        ("renamed", "Heading 1"),
+        ("2.md", "Heading 2"),
+    ]
+    assert len(parsed) == len(third.outline)
 
 
 def test_a_ready_document_whose_file_was_deleted_gets_it_back(library, make_pdf):

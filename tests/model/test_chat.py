@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field
 from longleaf.errors import ModelError, ModelNotInstalledError, UnknownModelError
 from longleaf.model import READING_LABEL, ChatLongleaf, Piece, SamplingOptions, Usage
 from longleaf.model.constraint import Constraint, json_rule
+from longleaf.model.engine import READING_SOURCES
 from longleaf.model.tool_calls import ToolMarkup
 
 
@@ -50,7 +51,8 @@ class EchoEngine:
             yield Piece("", reasoning=word[1:]) if word.startswith("?") else Piece(word)
         yield Piece("", "stop", Usage(len(words), len(words), 2, seconds_saved=1.5))
 
-    def choose(self, messages, options):
+    def choose(self, messages, options, **settings):
+        self.calls.append({"messages": messages, **settings})
         return dict.fromkeys(options, 1 / len(options))
 
     def close(self) -> None:
@@ -160,6 +162,17 @@ def test_the_readings_label_comes_from_the_messages(chat, engine):
     chat.invoke([SystemMessage("a", additional_kwargs={READING_LABEL: "report.pdf"}), HumanMessage("b")])
     chat.invoke("b")
     assert [call["label"] for call in engine.calls] == ["report.pdf", ""]
+
+
+def test_the_readings_sources_are_those_of_all_messages_for_answers_and_choices(chat, engine):
+    about = [{READING_SOURCES: ["one"]}, {}, {READING_SOURCES: ["two", "one"], READING_LABEL: "two.pdf"}]
+    messages = [SystemMessage("a", additional_kwargs=kwargs) for kwargs in about]
+    chat.invoke(messages)
+    list(chat.stream(messages))
+    chat.choose(messages, ["yes", "no"])
+    chat.choose([HumanMessage("b")], ["yes", "no"])
+    found = [(call["label"], call["sources"]) for call in engine.calls]
+    assert found == [("two.pdf", ("one", "two"))] * 3 + [("", ())]
 
 
 def test_an_option_nobody_knows_is_refused(chat):

@@ -63,6 +63,22 @@ def test_a_second_session_goes_on_from_the_document_on_disk(model, tmp_path):
     assert {info.label for info in store(tmp_path).list()} == {"report.pdf"}
 
 
+def test_every_reading_that_a_prompt_leaves_says_where_its_words_are_from(model, tmp_path):
+    session = ReadingSession(model, store(tmp_path))
+    read = session.read(DOCUMENT + FIRST, [250], sources=["a"])
+    session.keep(read.state, read.seconds, "", ["a"])
+    begun = []
+    with pytest.raises(ReadingStopped):
+        session.read(
+            DOCUMENT + SECOND + tokens(200, 7),
+            on_read=lambda done, total, left: begun.append(done),
+            should_stop=lambda: len(begun) > 3,
+            sources=["a", "b"],
+        )
+    found = store(tmp_path).list()
+    assert {reading.sources for reading in found} == {("a",), ("a", "b")}
+
+
 def test_what_is_in_memory_is_not_loaded_from_disk_again(model, tmp_path, monkeypatch):
     session = ReadingSession(model, store(tmp_path))
     session.read(DOCUMENT + FIRST, [250])

@@ -167,6 +167,76 @@ def test_removing_a_reading_leaves_what_others_need(store: ReadingStore) -> None
     assert store.list() == []
 
 
+def test_a_reading_says_where_its_words_are_from_and_one_of_an_earlier_version_that_it_does_not_know(
+    store: ReadingStore,
+) -> None:
+    store.keep(read(text(0, 30)), seconds=1, label="both", sources=["b", "a", "b"])
+    store.keep(read(text(1, 30)), seconds=1, label="none")
+    assert (info(store, "both").sources, info(store, "both").knows_sources) == (("a", "b"), True)
+    assert (info(store, "none").sources, info(store, "none").knows_sources) == ((), True)
+    path = next(
+        path for path in files(store, "snapshots") if path.name.endswith(f"{info(store, 'both').id}.safetensors")
+    )
+    tensors, metadata = state_file.read_tensors(path, "snapshot", F)
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    earlier = {key: metadata[key] for key in ("segments", "seconds", "label", "created_at")}
+    state_file.write_tensors(path, "snapshot", F, tensors, earlier)
+    assert (info(store, "both").sources, info(store, "both").knows_sources) == ((), False)
+    assert store.keep(read(text(0, 30)), seconds=1, label="both", sources=["b"])
+    assert (info(store, "both").sources, info(store, "both").knows_sources) == (("b",), True)
+
+
+def test_the_same_tokens_of_two_sources_are_one_reading_of_both(store: ReadingStore) -> None:
+    tokens = text(0, 40)
+    for sources in (["a"], ["b"], [], ["a"]):
+        assert store.keep(read(tokens), seconds=3, sources=sources)
+    (reading,) = store.list()
+    assert reading.sources == ("a", "b")
+    found = store.find([*tokens, 1], empty())
+    assert found is not None
+    assert_same(found.state, read(tokens))
+
+
+def test_removing_by_source_leaves_none_of_its_tokens_and_all_of_the_others(store: ReadingStore) -> None:
+    shared, one, other = text(0, 20), text(1, 30), text(2, 30)
+    state = empty()
+    for n in (30, 50):
+        store.keep(read([*shared, *one][:n], state), seconds=n, sources=["one"])
+    store.keep(read([*shared, *other]), seconds=1, sources=["other"])
+    store.keep(read([*shared, *other, *one]), seconds=1, sources=["one", "other"])
+    before = size(files(store))
+    n_removed, freed = store.remove_where(lambda reading: "one" in reading.sources)
+    assert (n_removed, freed) == (3, before - size(files(store)))
+    assert [reading.sources for reading in store.list()] == [("other",)]
+    assert store.find([*shared, *other, 1], empty()) is not None
+    left = {n for path in files(store, "kv") for n in state_file.read_token_ids(path).tolist()}
+    assert left == {*shared, *other}
+
+
+def test_removing_leaves_nothing_that_a_killed_process_began_and_nothing_that_is_damaged(store: ReadingStore) -> None:
+    store.keep(read(text(0, 40)), seconds=1, label="whole")
+    whole = files(store)
+    store.keep(read(text(1, 40)), seconds=1, label="killed")
+    store.keep(read(text(2, 40)), seconds=1, label="damaged")
+    snapshot = {label: f"40-{info(store, label).id}.safetensors" for label in ("killed", "damaged")}
+    for path in files(store, "snapshots"):
+        if path.name == snapshot["killed"]:
+            path.unlink()
+        if path.name == snapshot["damaged"]:
+            path.write_bytes(path.read_bytes()[:100])
+    (store.folder / "0" / "kv").mkdir(parents=True)
+    (store.folder / "0" / "kv" / ".tmp-half").write_bytes(b"half")
+    n_removed, freed = store.remove_where(lambda reading: False)
+    assert n_removed == 0
+    assert freed > 0
+    assert files(store) == whole
+
+
+def test_removing_where_there_is_no_folder_makes_none(store: ReadingStore) -> None:
+    assert store.remove_where(lambda reading: True) == (0, 0)
+    assert not store.folder.exists()
+
+
 def test_an_unknown_or_ambiguous_id_removes_nothing(store: ReadingStore) -> None:
     store.keep(read(text(0, 20)), seconds=1)
     (reading,) = store.list()

@@ -20,6 +20,7 @@ from longleaf.app.summary_commands import summary as summary_command
 from longleaf.errors import ContextOverflowError, DocumentNotFoundError, QuestionError, ReaderError
 from longleaf.ingestion import Document, Library
 from longleaf.model import ChatLongleaf, is_installed
+from longleaf.model.engine import READING_SOURCES
 from longleaf.retrieval import Answerer, Embedder, LongleafEmbeddings, Passage, StoredPassage
 from longleaf.retrieval.summary import Summarizer, Summary, SummaryOptions
 from longleaf.retrieval.summary_parts import cut_parts, pack, part_title
@@ -344,6 +345,47 @@ def test_a_summary_by_another_model_or_of_a_document_read_again_is_not_taken(lib
     other.model_name = "another"  # type: ignore[misc]
     assert summarizer(library, other).kept(long, BRIEF) is None
     assert summarizer(library, narrow()).kept(replace(long, revision=1), BRIEF) is None
+
+
+def test_all_summaries_that_are_kept_are_handed_out_newest_first_without_parts(
+    library: Library, long: Document
+) -> None:
+    work, other = summarizer(library, narrow()), summarizer(library, None)
+    assert work.all_kept(long) == []
+    made = [work.summarize(long, options=BRIEF), other.summarize(long), other.summarize(long, options=BRIEF)]
+    assert made[0].receipt.parts > 1, "parts are kept, and are none of them"
+    again = work.summarize(long, options=BRIEF, anew=True)
+    assert work.all_kept(long) == [again, made[2], made[1]]
+    assert work.all_kept(replace(long, revision=1)) == []
+
+
+def test_a_renamed_document_keeps_its_summaries_under_its_new_name(library: Library, long: Document) -> None:
+    made = summarizer(library, narrow()).summarize(long, options=BRIEF)
+    renamed = library.rename(long, "The quays")
+    reader = narrow()
+    kept = summarizer(library, reader).summarize(renamed, options=BRIEF)
+    assert (kept.text, kept.document, reader.shown) == (made.text, "The quays", [])
+    cited = [*kept.citations, *(citation for section in kept.sections for citation in section.citations)]
+    assert {citation.document for citation in cited} == {"The quays"}
+    assert summarizer(library, reader).all_kept(renamed) == [kept]
+    again = summarizer(library, reader).summarize(renamed, options=BRIEF, anew=True)
+    assert again.receipt.parts_kept == made.receipt.parts
+
+
+def test_all_that_the_reader_is_shown_says_which_document_it_is_of(library: Library, long: Document) -> None:
+    reader = narrow()
+    sources = []
+    invoke = reader.invoke
+
+    def noting(messages: Sequence[BaseMessage], *rest: Any, **options: Any) -> AIMessage:
+        sources.append(messages[0].additional_kwargs[READING_SOURCES])
+        return invoke(messages, *rest, **options)
+
+    reader.invoke = noting  # type: ignore[method-assign]
+    summary = summarizer(library, reader).summarize(long, options=SummaryOptions("short", language="Danish"))
+    assert summary.receipt.merge_levels
+    assert len(sources) == len(reader.shown) > summary.receipt.parts + 1
+    assert all(each == [long.sha256] for each in sources)
 
 
 def test_what_is_kept_goes_with_the_document(library: Library, long: Document) -> None:
