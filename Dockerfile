@@ -24,4 +24,4 @@ VOLUME /data
 EXPOSE 8501
 
 ENTRYPOINT ["longleaf"]
-CMD ["app", "--address", "0.0.0.0"]
+CMD ["app", "--host", "0.0.0.0"]

@@ -6,7 +6,7 @@ RUN    := $(VENV)/bin
 # The tools below must not pick up settings or a library from the caller's environment.
 DEMO   := LONGLEAF_HOME=.demo $(RUN)/longleaf
 
-.PHONY: install demo test lint type bench app clean
+.PHONY: install demo test lint type bench app screenshots clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make type      mypy, strict"
 	@echo "make bench     the README's figures: ingestion, answers, embedding, vectors, the decoder, readings (half an hour)"
 	@echo "make app       open the browser front door on the sample document"
+	@echo "make screenshots   the pictures of the app in docs/images (needs chromium)"
 
 $(VENV)/bin/python:
 	@echo "== virtual environment in $(VENV)"
@@ -73,6 +74,10 @@ bench: $(VENV)/.dev
 app: $(VENV)/.app
 	@$(RUN)/longleaf model pull embedded >/dev/null
 	@LONGLEAF_HOME=.demo $(RUN)/longleaf app --sample $(SAMPLE)
+
+screenshots: $(VENV)/.dev
+	@$(RUN)/longleaf model pull embedded >/dev/null
+	@$(RUN)/python docs/screenshots.py
 
 clean:
 	rm -rf $(VENV) .demo build model/*.so *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ from longleaf.errors import LibraryError
 from .chats import Chat, KeptTurn, answer_of
 from .receipt import receipt_rows
 
-__all__ = ["FORMAT_VERSION", "file_name", "to_json", "to_markdown"]
+__all__ = ["FORMAT_VERSION", "escaped", "file_name", "to_json", "to_markdown"]
 
 FORMAT_VERSION = 1
 """Of the JSON; grows when a field changes its meaning or goes."""
@@ -34,7 +34,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 def to_markdown(chat: Chat, turns: Sequence[KeptTurn]) -> str:
     """The chat as Markdown: questions, answers with their marks, citations or nearest passages, and receipts."""
-    blocks = [f"# {_escaped(chat.title)}", _about(chat)]
+    blocks = [f"# {escaped(chat.title)}", _about(chat)]
     for turn in turns:
         blocks += _turn_blocks(turn)
     return "\n\n".join(blocks) + "\n"
@@ -78,17 +78,17 @@ def _turn_object(turn: KeptTurn) -> dict[str, Any]:
 
 
 def _about(chat: Chat) -> str:
-    names = "; ".join(_escaped(document.name) for document in chat.documents)
+    names = "; ".join(escaped(document.name) for document in chat.documents)
     rows = [
         f"- documents: {names or 'none that is still kept'}",
-        *([f"- collection: {_escaped(chat.collection)}"] if chat.collection else []),
+        *([f"- collection: {escaped(chat.collection)}"] if chat.collection else []),
         f"- begun: {_time(chat.made_at)}",
     ]
     return "\n".join(rows)
 
 
 def _turn_blocks(turn: KeptTurn) -> Iterator[str]:
-    yield f"## {turn.position}. {_escaped(turn.question)}"
+    yield f"## {turn.position}. {escaped(turn.question)}"
     answer = turn.answer
     if answer is not None:
         yield from _answer_blocks(answer)
@@ -97,14 +97,14 @@ def _turn_blocks(turn: KeptTurn) -> Iterator[str]:
             "waiting": "*Not answered yet.*",
             "answering": "*Not answered yet; what is written so far is not checked:*",
             "stopped": "*Stopped before the answer was complete.*",
-            "failed": f"*No answer:* {_escaped(turn.error)}",
+            "failed": f"*No answer:* {escaped(turn.error)}",
             "answered": "*The answer was not kept.*",
         }[turn.state]
     unchecked = turn.draft or (answer["reply"] if answer and answer.get("stopped") else "")
     if unchecked.strip():
-        yield f"> {_escaped(unchecked)}"
+        yield f"> {escaped(unchecked)}"
     if turn.note:
-        yield f"*{_escaped(turn.note)}*"
+        yield f"*{escaped(turn.note)}*"
     yield _receipt(turn)
 
 
@@ -114,14 +114,14 @@ def _answer_blocks(answer: dict[str, Any]) -> Iterator[str]:
         yield "**Citations**"
         yield _listed(f"{number}. {_citation(one)}" for number, one in enumerate(answer["citations"], 1))
         return
-    yield f"**{_escaped(answer['answer'])}**"
+    yield f"**{escaped(answer['answer'])}**"
     if answer["nearest"]:
         yield "**Nearest to the question, without answering it**"
         yield _listed(f"- {_citation(one)}" for one in answer["nearest"])
 
 
 def _statement(statement: dict[str, Any]) -> str:
-    text = _escaped(statement["text"])
+    text = escaped(statement["text"])
     if not statement["supported"]:
         return f"{text} *(no support found on the pages)*"
     return text + "".join(rf" \[{i + 1}\]" for i in statement["citations"])
@@ -129,11 +129,11 @@ def _statement(statement: dict[str, Any]) -> str:
 
 def _citation(citation: dict[str, Any]) -> str:
     label, page = citation["page_label"], citation["page"]
-    printed = "" if label in ("", str(page)) else f" (printed {_escaped(label)})"
-    heading = f" under “{_escaped(citation['heading'])}”" if citation["heading"].strip() else ""
+    printed = "" if label in ("", str(page)) else f" (printed {escaped(label)})"
+    heading = f" under “{escaped(citation['heading'])}”" if citation["heading"].strip() else ""
     unverified = "" if citation["verified"] else " (not found on the page)"
-    quote = _escaped(citation["quote"])
-    return f"{_escaped(citation['document'])}, p. {page}{printed}: “{quote}”{heading}{unverified}"
+    quote = escaped(citation["quote"])
+    return f"{escaped(citation['document'])}, p. {page}{printed}: “{quote}”{heading}{unverified}"
 
 
 def _receipt(turn: KeptTurn) -> str:
@@ -147,7 +147,7 @@ def _receipt(turn: KeptTurn) -> str:
         rows.append(("model", str(kept.get("model", "unknown"))))
     else:
         rows += receipt_rows(answer) if answer else []
-    return "**Receipt**\n\n" + _listed(f"- {name}: {_escaped(text)}" for name, text in rows)
+    return "**Receipt**\n\n" + _listed(f"- {name}: {escaped(text)}" for name, text in rows)
 
 
 def _listed(lines: Iterable[str]) -> str:
@@ -159,7 +159,7 @@ def _time(stamp: str) -> str:
     return datetime.fromisoformat(stamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that Markdown shows as it stands, on one line and wherever it is put."""
     line = _CONTROL.sub("\ufffd", " ".join(text.split()))
     return _AT_START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", line))

@@ -5,42 +5,27 @@ of how a question is answered. A chat refers to its documents by sha256: it outl
 they come back. What a removed document leaves in chats goes with `Chats.forget_document`.
 """
 
-import dataclasses
 import json
-import os
-import platform
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from longleaf.errors import DocumentNotFoundError, LibraryError, QuestionError
 from longleaf.ingestion import Document, Library
+
+from .chat_documents import Forgotten, forget_document, rename_document
+from .chat_values import Chat, ChatDocument, KeptTurn, TurnState, answer_of, as_chat, as_turn, title_from
+from .process_identity import identity, is_gone
 
 if TYPE_CHECKING:
     from longleaf.retrieval import Answer
 
 __all__ = ["Chat", "ChatDocument", "Chats", "Forgotten", "KeptTurn", "TurnState", "answer_of", "title_from"]
 
-_T = TypeVar("_T")
-
-TurnState = Literal["waiting", "answering", "answered", "stopped", "failed"]
-
-TITLE_CHARS = 60
-NEW_CHAT = "New chat"
-"""What a chat without a title and without a question is called."""
-UNSEEN_HOURS = 12
-"""A turn of a process on another machine, or in another container, is given up after so long without a sign of it:
-from here it can't be seen whether that process runs."""
 INTERRUPTED = "Interrupted: the program ended before the answer was complete. Ask again to have it answered."
 COPIED_OPEN = "Not answered when this branch was made. Ask again to have it answered."
-TAKEN_OUT = "A document of this chat was removed: what rested on it was taken out of this turn."
-RESTED_ON_REMOVED = "What this answer rested on was removed with its document."
-ERROR_TAKEN_OUT = "The question failed on a document that was removed since."
 
 _IS_OPEN = "state IN ('waiting', 'answering')"
 _CHATS = """
@@ -49,90 +34,6 @@ SELECT chats.*, (SELECT count(*) FROM turns WHERE chat_id = chats.id) AS n_turns
     FROM (SELECT sha256, name FROM chat_documents WHERE chat_id = chats.id ORDER BY position)
 ) AS documents FROM chats
 """
-
-
-@dataclass(frozen=True, slots=True)
-class ChatDocument:
-    """A document that a chat is about, which may no longer be in the library; the name is for display."""
-
-    sha256: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """A row of questions about the same documents.
-
-    Attributes:
-        id: Never used twice.
-        title: As given, or from the first question; "New chat" where there is neither.
-        made_at: ISO 8601, UTC.
-        changed_at: Of the last question asked or answered.
-        parent_chat: The chat that this one branches off from, while that is kept.
-        collection: The name of the collection that the documents were chosen by.
-        documents: In the order chosen; those that were forgotten are no longer among them.
-        n_turns: Questions asked.
-    """
-
-    id: int
-    title: str
-    made_at: str
-    changed_at: str
-    parent_chat: int | None
-    collection: str | None
-    documents: tuple[ChatDocument, ...]
-    n_turns: int
-
-
-@dataclass(frozen=True, slots=True)
-class KeptTurn:
-    """A question and what came of it, as it was when it was looked up.
-
-    Attributes:
-        id: Never used twice.
-        chat_id: Its chat.
-        position: In the chat, 1-based, without gaps.
-        question: As typed, without blanks at its ends.
-        state: "waiting" until somebody answers, "answering" while a draft is kept, then what it ended in.
-        attempt: Grows when the question is asked again; who works on an earlier attempt can change nothing any more.
-        draft: What the reader wrote so far, unchecked; "" once there is an answer.
-        answer_json: The answer's dict as JSON; None where there is none.
-        error: Why the turn failed.
-        note: What happened to the turn since: interrupted, copied, or a document removed.
-        asked_at: ISO 8601, UTC.
-        answered_at: When the attempt ended, whatever it came to; None while it is open.
-    """
-
-    id: int
-    chat_id: int
-    position: int
-    question: str
-    state: TurnState
-    attempt: int
-    draft: str
-    answer_json: str | None
-    error: str
-    note: str
-    asked_at: str
-    answered_at: str | None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether an answer is still to come."""
-        return self.state in ("waiting", "answering")
-
-    @property
-    def answer(self) -> dict[str, Any] | None:
-        """The answer as `Answer.to_dict` gives it, parsed anew at each call."""
-        return None if self.answer_json is None else json.loads(self.answer_json)
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """What forgetting a document took away: whole chats, and turns of others that lost something."""
-
-    chats: int
-    turns: int
 
 
 class Chats:
@@ -149,10 +50,11 @@ class Chats:
     def __init__(self, library: Library) -> None:
         self._library = library
 
-    def all(self) -> list[Chat]:
-        """All chats, the one that changed last first."""
-        rows = self._library.connection().execute(f"{_CHATS} ORDER BY changed_at DESC, id DESC")
-        return [_chat(row) for row in rows.fetchall()]
+    def all(self, limit: int | None = None) -> list[Chat]:
+        """The chats, or so many of them, the one that changed last first."""
+        sql = f"{_CHATS} ORDER BY changed_at DESC, id DESC LIMIT ?"
+        rows = self._library.connection().execute(sql, (-1 if limit is None else max(limit, 0),))
+        return [as_chat(row) for row in rows.fetchall()]
 
     def find(self, chat_id: int) -> Chat:
         """The chat of this id.
@@ -163,13 +65,13 @@ class Chats:
         row = self._library.connection().execute(f"{_CHATS} WHERE id = ?", (chat_id,)).fetchone()
         if row is None:
             raise LibraryError(f"chat {chat_id}: no such chat; it may have been deleted. Choose one from the list")
-        return _chat(row)
+        return as_chat(row)
 
     def with_document(self, sha256: str) -> list[Chat]:
         """The chats about a document, alone or among others; the one that changed last first."""
         asked_about = "WHERE id IN (SELECT chat_id FROM chat_documents WHERE sha256 = ?)"
         sql = f"{_CHATS} {asked_about} ORDER BY changed_at DESC, id DESC"
-        return [_chat(row) for row in self._library.connection().execute(sql, (sha256,)).fetchall()]
+        return [as_chat(row) for row in self._library.connection().execute(sql, (sha256,)).fetchall()]
 
     def make(self, documents: Iterable[Document], title: str | None = None, *, collection: str | None = None) -> Chat:
         """Begins a chat.
@@ -223,7 +125,7 @@ class Chats:
     def turns(self, chat: Chat) -> list[KeptTurn]:
         """The turns of a chat in order; none once it is removed."""
         sql = "SELECT * FROM turns WHERE chat_id = ? ORDER BY position"
-        return [_turn(row) for row in self._library.connection().execute(sql, (chat.id,)).fetchall()]
+        return [as_turn(row) for row in self._library.connection().execute(sql, (chat.id,)).fetchall()]
 
     def turn(self, turn_id: int) -> KeptTurn:
         """A turn as it is now.
@@ -234,7 +136,7 @@ class Chats:
         row = self._library.connection().execute("SELECT * FROM turns WHERE id = ?", (turn_id,)).fetchone()
         if row is None:
             raise LibraryError(f"question {turn_id}: no longer there; its chat was deleted or the question changed")
-        return _turn(row)
+        return as_turn(row)
 
     def ask(self, chat: Chat, question: str) -> KeptTurn:
         """Keeps a question behind those asked before; it waits for its answer.
@@ -266,7 +168,7 @@ class Chats:
             connection.execute(
                 "UPDATE turns SET state = 'waiting', attempt = attempt + 1, owner = ?, draft = '', answer = NULL, "
                 "error = '', note = '', asked_at = ?, seen_at = ?, answered_at = NULL WHERE id = ?",
-                (_identity(os.getpid()), now, now, last.id),
+                (identity(), now, now, last.id),
             )
             _touch(connection, chat.id, now)
             return self.turn(last.id)
@@ -281,7 +183,7 @@ class Chats:
             done = connection.execute(
                 "UPDATE turns SET draft = ?, state = 'answering', owner = ?, seen_at = ? "
                 f"WHERE id = ? AND attempt = ? AND {_IS_OPEN}",
-                (text, _identity(os.getpid()), _now(), turn.id, turn.attempt),
+                (text, identity(), _now(), turn.id, turn.attempt),
             )
             return done.rowcount == 1
 
@@ -299,7 +201,7 @@ class Chats:
         state = "stopped" if kept.get("stopped") else "answered"
         return self._end(
             turn,
-            f"state = '{state}', answer = ?, draft = '', error = '', note = ''",
+            f"state = '{state}', answer = ?, draft = '', error = ''" + (", note = ''" if state == "answered" else ""),
             (json.dumps(kept, ensure_ascii=False),),
             f"({_IS_OPEN} OR state = 'stopped')",
         )
@@ -348,7 +250,7 @@ class Chats:
     def interrupted(self) -> list[KeptTurn]:
         """Open turns whose process is gone, so that nobody will answer them."""
         rows = self._library.connection().execute(f"SELECT * FROM turns WHERE {_IS_OPEN} ORDER BY id").fetchall()
-        return [_turn(row) for row in rows if _is_gone(row["owner"], row["seen_at"])]
+        return [as_turn(row) for row in rows if is_gone(row["owner"], row["seen_at"])]
 
     def recover(self) -> list[KeptTurn]:
         """Ends the interrupted turns as "stopped", with a note; their drafts stay. To be called at start.
@@ -357,12 +259,17 @@ class Chats:
             Those turns. Turns of processes that live are left alone; two processes may recover at once.
         """
         with self._writing() as connection:
-            left = self.interrupted()
-            connection.executemany(
-                "UPDATE turns SET state = 'stopped', note = ?, answered_at = ? WHERE id = ?",
-                ((INTERRUPTED, _now(), turn.id) for turn in left),
-            )
-            return [self.turn(turn.id) for turn in left]
+            return self._interrupt(connection, [turn.id for turn in self.interrupted()])
+
+    def leave(self) -> list[KeptTurn]:
+        """Ends the open turns of this process as `recover` would do later; to be called before its work is stopped.
+
+        Returns:
+            Those turns. What there is of their answers can still be kept with `finish`.
+        """
+        with self._writing() as connection:
+            sql = f"SELECT id FROM turns WHERE {_IS_OPEN} AND owner = ? ORDER BY id"
+            return self._interrupt(connection, [row["id"] for row in connection.execute(sql, (identity(),)).fetchall()])
 
     def forget_document(self, sha256: str) -> Forgotten:
         """Takes everything of a document out of the chats; call it before `Library.remove`.
@@ -373,21 +280,14 @@ class Chats:
         one that is still being answered is stopped.
         """
         with self._writing() as connection:
-            alone = connection.execute(
-                "DELETE FROM chats WHERE id IN (SELECT chat_id FROM chat_documents GROUP BY chat_id "
-                "HAVING count(*) = 1 AND max(sha256) = ?)",
-                (sha256,),
-            )
-            rows = connection.execute(
-                "SELECT turns.*, coalesce(name, '') AS name FROM turns LEFT JOIN chat_documents "
-                "ON chat_documents.chat_id = turns.chat_id AND sha256 = ? WHERE sha256 IS NOT NULL "
-                "OR instr(answer, ?) > 0 ORDER BY turns.id",
-                (sha256, sha256),
-            ).fetchall()
-            n_changed = sum(_forget_in_turn(connection, row, sha256) for row in rows)
-            connection.execute("DELETE FROM chat_documents WHERE sha256 = ?", (sha256,))
+            forgotten = forget_document(connection, sha256)
         self._wipe()
-        return Forgotten(alone.rowcount, n_changed)
+        return forgotten
+
+    def rename_document(self, sha256: str, name: str) -> None:
+        """Has the chats about a document call it by another name, as after `Library.rename`."""
+        with self._writing() as connection:
+            rename_document(connection, sha256, name)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -403,12 +303,19 @@ class Chats:
             connection.execute("PRAGMA incremental_vacuum").fetchall()
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    def _interrupt(self, connection: sqlite3.Connection, turn_ids: Sequence[int]) -> list[KeptTurn]:
+        connection.executemany(
+            "UPDATE turns SET state = 'stopped', note = ?, answered_at = ? WHERE id = ?",
+            ((INTERRUPTED, _now(), turn_id) for turn_id in turn_ids),
+        )
+        return [self.turn(turn_id) for turn_id in turn_ids]
+
     def _last(self, chat: Chat) -> KeptTurn:
         sql = "SELECT * FROM turns WHERE chat_id = ? ORDER BY position DESC LIMIT 1"
         row = self._library.connection().execute(sql, (chat.id,)).fetchone()
         if row is None:
             raise LibraryError(f"{self.find(chat.id).title}: nothing was asked in this chat yet; ask a question first")
-        return _turn(row)
+        return as_turn(row)
 
     def _ask(self, chat: Chat, question: str, *, in_place_of_last: bool) -> KeptTurn:
         question = question.strip()
@@ -426,7 +333,7 @@ class Chats:
             added = connection.execute(
                 "INSERT INTO turns (chat_id, position, question, state, owner, asked_at, seen_at) "
                 "VALUES (?, ?, ?, 'waiting', ?, ?, ?)",
-                (chat.id, position, question, _identity(os.getpid()), now, now),
+                (chat.id, position, question, identity(), now, now),
             )
             if title["title"] in ("", from_question):
                 connection.execute("UPDATE chats SET title = ? WHERE id = ?", (title_from(question), chat.id))
@@ -445,169 +352,9 @@ class Chats:
             return done.rowcount == 1
 
 
-def title_from(question: str) -> str:
-    """A question as a title: on one line, cut at a word to 60 characters at most."""
-    line = " ".join(question.split())
-    if len(line) <= TITLE_CHARS:
-        return line
-    head = line[:TITLE_CHARS].rpartition(" ")[0]
-    if len(head) < TITLE_CHARS // 2:  # a word without end
-        head = line[: TITLE_CHARS - 1]
-    return head.rstrip(" ,;:.–-") + "…"
-
-
-def answer_of(turn: KeptTurn) -> "Answer | None":
-    """The kept answer as the object that the pages draw; fields that this version does not know are left out.
-
-    Raises:
-        LibraryError: An earlier version kept it without a field that is needed now.
-    """
-    kept = turn.answer
-    if kept is None:
-        return None
-    from longleaf.retrieval import Answer, Citation, Receipt, Route, Statement
-    from longleaf.retrieval.support import Signals
-
-    def citations(name: str) -> tuple[Citation, ...]:
-        return tuple(_as(Citation, one | {"boxes": tuple(map(tuple, one["boxes"]))}) for one in kept[name])
-
-    try:
-        statements = [_as(Statement, one | {"citations": tuple(one["citations"])}) for one in kept["statements"]]
-        rebuilt = {
-            "route": _as(Route, kept["route"]),
-            "citations": citations("citations"),
-            "statements": tuple(statements),
-            "nearest": citations("nearest"),
-            "signals": kept["signals"] and _as(Signals, kept["signals"]),
-            "receipt": _as(Receipt, kept["receipt"] | {"warnings": tuple(kept["receipt"]["warnings"])}),
-        }
-        return _as(Answer, kept | rebuilt)
-    except (KeyError, TypeError) as exc:
-        raise LibraryError(
-            f"the answer to “{title_from(turn.question)}” was kept by another version of Longleaf ({exc}); "
-            "ask the question again"
-        ) from exc
-
-
-def _as(kind: type[_T], values: dict[str, Any]) -> _T:
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in values.items() if name in names})
-
-
-def _forget_in_turn(connection: sqlite3.Connection, row: sqlite3.Row, sha256: str) -> bool:
-    """Takes a document out of one turn of a chat over several; returns whether that shows."""
-    turn, name = _turn(row), row["name"]
-    old = turn.answer
-    new = old and _without_document(old, sha256, name)
-    error = ERROR_TAKEN_OUT if name and name in turn.error else turn.error
-    shows = bool(turn.is_open or turn.draft or error != turn.error)
-    shows = shows or (old or {}) | {"reply": ""} != (new or {}) | {"reply": ""}
-    note = TAKEN_OUT if shows else turn.note
-    state = "stopped" if turn.is_open else turn.state
-    connection.execute(
-        "UPDATE turns SET state = ?, attempt = attempt + ?, draft = '', answer = ?, error = ?, note = ?, "
-        "answered_at = coalesce(answered_at, ?) WHERE id = ?",
-        (state, turn.is_open, new and json.dumps(new, ensure_ascii=False), error, note, _now(), turn.id),
-    )
-    return shows
-
-
-def _without_document(answer: dict[str, Any], sha256: str, name: str) -> dict[str, Any]:
-    """An answer's dict with nothing of this document, and nothing that may be of it."""
-    names = {name} | {c["document"] for c in answer["citations"] + answer["nearest"] if c["sha256"] == sha256}
-    left = [i for i, citation in enumerate(answer["citations"]) if citation["sha256"] != sha256]
-    statements = [
-        statement | {"citations": [left.index(i) for i in statement["citations"] if i in left]}
-        for statement in answer["statements"]
-        if any(i in left for i in statement["citations"])
-    ]
-    prefixes = tuple(f"{each}: " for each in names if each)
-    warnings = [warning for warning in answer["receipt"]["warnings"] if not warning.startswith(prefixes)]
-    text = " ".join(statement["text"] for statement in statements)
-    new = answer | {
-        "citations": [answer["citations"][i] for i in left],
-        "statements": statements,
-        "nearest": [citation for citation in answer["nearest"] if citation["sha256"] != sha256],
-        "receipt": answer["receipt"] | {"warnings": warnings},
-        "reply": text,
-    }
-    if not answer["found"]:
-        return new
-    if not statements:
-        return new | {"answer": RESTED_ON_REMOVED, "found": False, "confidence": 0.0, "signals": None}
-    return new | {"answer": text}
-
-
 def _touch(connection: sqlite3.Connection, chat_id: int, now: str) -> None:
     connection.execute("UPDATE chats SET changed_at = ? WHERE id = ?", (now, chat_id))
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-@lru_cache(maxsize=4)
-def _identity(pid: int) -> str:
-    """This process, told apart from an earlier or later one with its number; by `pid`, as a fork is another process."""
-    return json.dumps([platform.node(), pid, _started(pid)])
-
-
-def _started(pid: int) -> str | None:
-    """When a process of this machine was started, in a form to compare.
-
-    Returns:
-        The boot and the clock ticks since then; "" where the system does not say; None where no such process runs.
-    """
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass  # it runs, for somebody else
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # a program's name may hold blanks
-    except OSError:
-        return ""
-    return None if fields[0] in "ZX" else f"{boot} {fields[19]}"  # proc(5): state, starttime; Z and X are dead
-
-
-def _is_gone(owner: str, seen_at: str) -> bool:
-    if not owner:
-        return True
-    host, pid, started = json.loads(owner)
-    if host != platform.node():
-        return datetime.now(UTC) - datetime.fromisoformat(seen_at) > timedelta(hours=UNSEEN_HOURS)
-    now = _started(pid)
-    return now is None or bool(started and now and started != now)
-
-
-def _chat(row: sqlite3.Row) -> Chat:
-    documents = tuple(ChatDocument(sha256, name) for sha256, name in json.loads(row["documents"]))
-    return Chat(
-        id=row["id"],
-        title=row["title"] or NEW_CHAT,
-        made_at=row["made_at"],
-        changed_at=row["changed_at"],
-        parent_chat=row["parent_chat"],
-        collection=row["collection"],
-        documents=documents,
-        n_turns=row["n_turns"],
-    )
-
-
-def _turn(row: sqlite3.Row) -> KeptTurn:
-    return KeptTurn(
-        id=row["id"],
-        chat_id=row["chat_id"],
-        position=row["position"],
-        question=row["question"],
-        state=row["state"],
-        attempt=row["attempt"],
-        draft=row["draft"],
-        answer_json=row["answer"],
-        error=row["error"],
-        note=row["note"],
-        asked_at=row["asked_at"],
-        answered_at=row["answered_at"],
-    )

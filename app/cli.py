@@ -22,10 +22,10 @@ from longleaf.errors import (
     LongleafError,
     MissingExtraError,
     QuestionError,
-    StorageError,
 )
 from longleaf.ingestion import Added, Document, Library
 
+from .api.command import serve
 from .chats import Chats
 from .collection_commands import collections
 from .eval_command import evaluate
@@ -55,6 +55,7 @@ app.add_typer(collections, name="collection")
 app.command()(plan)
 app.command("eval")(evaluate)
 app.command()(summary)
+app.command()(serve)
 models.command("show")(model_show)
 
 STOPPED = 130
@@ -258,6 +259,7 @@ def remove(
 ) -> None:
     """Remove documents and everything that came from them. The file that was added stays where it is."""
     settings = load_settings(home=home)
+    removed: list[dict[str, Any]] = []
     with open_library(settings) as library:
         found = _unique([library.find(name) for name in documents])
         if not yes:
@@ -265,24 +267,42 @@ def remove(
                 raise QuestionError("remove asks before it removes: add --yes to do it without asking")
             names = ", ".join(document.name for document in found)
             typer.confirm(
-                f"Remove {names} with pages, passages, vectors, summaries, answers in chats and the stored copy?",
+                f"Remove {names} with pages, passages, vectors, summaries, readings, answers in chats and the stored "
+                "copy?",
                 abort=True,
                 err=True,
             )
-        chats = Chats(library)
-        removed = []
+        from longleaf.model.readings import ReadingStore  # loads torch
+
+        from .removal import remove_document
+
+        store, chats = open_store(settings, library), Chats(library)
+        readings_store = ReadingStore(settings.home / "readings", budget_bytes=settings.readings_budget_bytes)
         for document in found:
-            chats.forget_document(document.sha256)
-            removed.append(asdict(library.remove(document)) | {"name": document.name})
-        try:
-            open_store(settings, library).save_indexes()
-        except StorageError as exc:  # the documents are gone; an index elsewhere learns of it when it is next searched
-            logging.getLogger(__name__).warning("the vector index was not brought up to date: %s", exc)
+            gone = remove_document(document, library, store, chats, readings_store)
+            kept = {"readings": gone.readings, "readings_bytes": gone.readings_bytes}
+            removed.append(asdict(gone.removed) | {"name": document.name, "chats": asdict(gone.chats)} | kept)
+            if not as_json:
+                out.print(f"removed {document.name}", markup=False, highlight=False)
     if as_json:
         print_json(removed)
+
+
+@app.command()
+def rename(
+    document: Annotated[str, typer.Argument(help="Name, first characters of the id, or file.")],
+    name: Annotated[str, typer.Argument(help="The new name.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a document another name. What was read of it stays, and its file name still finds it."""
+    with open_library(load_settings(home=home)) as library:
+        found = library.find(document)
+        renamed = library.rename(found, name)
+    if as_json:
+        print_json(asdict(renamed))
     else:
-        for document in found:
-            out.print(f"removed {document.name}", markup=False, highlight=False)
+        out.print(f"{found.name} is now {renamed.name}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -303,23 +323,34 @@ def doctor(home: Home = None, as_json: AsJson = False) -> None:
 def run_app(
     home: Home = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 8501,
-    address: Annotated[
-        str, typer.Option(help="Address to listen on; anything but 127.0.0.1 lets others in.")
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            "--address",
+            help="Address to listen on. Anything but 127.0.0.1 lets other machines in: the app then asks for a "
+            "password (LONGLEAF_PASSWORD), or for a login by OpenID Connect.",
+        ),
     ] = "127.0.0.1",
     sample: Annotated[Path | None, typer.Option(help="A document to add before starting.", show_default=False)] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
 ) -> None:
-    """Open the browser front door on this library."""
+    """Open the browser front door on this library.
+
+    It ends with Ctrl-C: answers under way are stopped, and what was written of them stays in their chats.
+    """
     try:
         import streamlit  # noqa: F401
     except ImportError as exc:
         raise MissingExtraError("the browser app needs streamlit: pip install 'longleaf[app]'") from exc
     settings = load_settings(home=home)
+    from .launch import guarded, run_app_server
+
+    settings = guarded(settings, host)
     if sample:
         with open_library(settings) as library, StageProgress(err) as progress:
             _take_in(library, str(sample), settings, progress)
-    from .launch import run_streamlit
-
-    raise typer.Exit(run_streamlit(settings, address, port))
+    run_app_server(settings, host, port, open_browser=open_browser)
 
 
 @models.command("pull")

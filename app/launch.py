@@ -1,28 +1,89 @@
-"""Starts the Streamlit server of `app/main.py`, on this machine only unless told otherwise."""
+"""Starts the server of the browser app, on this machine only unless told otherwise; then it asks who comes."""
 
+import importlib.util
+import logging
 import os
-import subprocess
+import socket
 import sys
-from pathlib import Path
+import webbrowser
 
+import typer
+from pydantic import SecretStr
+
+from longleaf.errors import LongleafError, MissingExtraError
+
+from .access import is_loopback
 from .settings import Settings
 
-__all__ = ["run_streamlit"]
+__all__ = ["guarded", "run_app_server"]
+
+WHY = "Other machines can reach this address, so the app asks everybody for a password."
 
 
-MAX_UPLOAD_MB = 2_000
-"""Uploads go to disk block by block, so their size costs no memory of ours."""
+def run_app_server(settings: Settings, address: str, port: int, *, open_browser: bool = False) -> None:
+    """Serves until it is stopped (Ctrl-C, SIGTERM); what is under way is stopped and kept.
+
+    Raises:
+        LongleafError: The port is taken, the address is not this machine's, or nothing would guard it.
+    """
+    settings = guarded(settings, address)
+    _check_port(address, port)
+    _check_sign_in(settings)
+    # The pages read their settings from the environment, as their scripts run by themselves.
+    os.environ |= {"LONGLEAF_HOME": str(settings.home), "LONGLEAF_MODELS_DIR": str(settings.models_dir)}
+    logging.getLogger("longleaf").setLevel(logging.INFO)
+    from .web import make_app, server_config
+
+    app = make_app(settings, address)
+    shown = "127.0.0.1" if is_loopback(address) or address in ("0.0.0.0", "::") else address
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    typer.echo(f"Longleaf is at {url} (Ctrl-C ends it)")
+    if open_browser:
+        webbrowser.open(url)
+    sys.argv = sys.argv[:1]
+    app.run(config=server_config(settings, address, port))
 
 
-def run_streamlit(settings: Settings, address: str, port: int) -> int:
-    """Runs the server until it is stopped; returns its exit code. It reports nothing home."""
-    environment = os.environ | {"LONGLEAF_HOME": str(settings.home), "LONGLEAF_MODELS_DIR": str(settings.models_dir)}
-    command = [
-        sys.executable, "-m", "streamlit", "run", str(Path(__file__).with_name("main.py")),
-        f"--server.address={address}", f"--server.port={port}", "--server.headless=true",
-        "--server.fileWatcherType=none", f"--server.maxUploadSize={MAX_UPLOAD_MB}", "--browser.gatherUsageStats=false",
-    ]  # fmt: skip
-    try:
-        return subprocess.run(command, env=environment, check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+def guarded(settings: Settings, address: str) -> Settings:
+    """The settings with a password, or an identity provider, where others can reach the server.
+
+    Raises:
+        LongleafError: There is none, and no terminal to ask for one.
+    """
+    if is_loopback(address) or settings.password or settings.oidc_metadata_url:
+        return settings
+    if not sys.stdin.isatty():
+        raise LongleafError(
+            f"--host {address}: {WHY} Set LONGLEAF_PASSWORD, or LONGLEAF_OIDC_METADATA_URL and its companions "
+            "(docs/app.md), or leave the host at 127.0.0.1"
+        )
+    typer.echo(WHY, err=True)
+    chosen = typer.prompt("Password for the app", hide_input=True, confirmation_prompt=True, err=True)
+    return settings.model_copy(update={"password": SecretStr(chosen)})
+
+
+def _check_port(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as exc:
+            raise LongleafError(
+                f"{address}:{port}: {exc.strerror or exc}. Is Longleaf running there already? Else choose another: "
+                f"--port {port + 1}"
+            ) from exc
+
+
+def _check_sign_in(settings: Settings) -> None:
+    if not settings.oidc_metadata_url:
+        return
+    missing = [
+        f"LONGLEAF_{name.upper()}"
+        for name in ("oidc_client_id", "oidc_client_secret", "oidc_redirect_uri")
+        if not getattr(settings, name)
+    ]
+    if missing:
+        raise LongleafError(f"to log in by {settings.oidc_metadata_url} also set {', '.join(missing)}")
+    if importlib.util.find_spec("authlib") is None:
+        raise MissingExtraError("logging in by an identity provider needs authlib: pip install 'longleaf[oidc]'")

@@ -1,13 +1,13 @@
 """The list of models that Longleaf knows, and which of them are on this machine."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from longleaf.errors import ModelNotInstalledError
-from longleaf.model import MODELS, ModelSpec, get_spec, model_path
+from longleaf.model import MODELS, ModelSpec, get_spec, model_path, resolve
 from longleaf.model.plan import plan_memory
 from longleaf.model.public_models import PUBLIC_MODELS
 from longleaf.model.registry import HUB_MODELS, pulled_repos
@@ -17,7 +17,7 @@ from .render import human_bytes
 from .settings import Settings
 from .workbench import reader_name
 
-__all__ = ["installed_path", "model_rows", "models_table", "size_bytes"]
+__all__ = ["Missing", "installed_path", "missing_models", "model_rows", "models_table", "size_bytes"]
 
 
 def model_rows(settings: Settings) -> list[dict[str, Any]]:
@@ -59,6 +59,36 @@ def size_bytes(spec: ModelSpec, settings: Settings) -> int:
         return spec.size_bytes
     record = SnapshotRecord.read(spec.path(settings.models_dir))
     return record.size_bytes if record else plan_memory(PUBLIC_MODELS[spec.name].config, 1).weights_bytes
+
+
+class Missing(NamedTuple):
+    """What the settings name, and nobody uses because it is not loaded.
+
+    Attributes:
+        name: As `pull` takes it.
+        size_bytes: Of all its files; 0 where they are on this machine already.
+    """
+
+    name: str
+    size_bytes: int
+
+
+def missing_models(settings: Settings, *, has_reader: bool, has_embedder: bool) -> list[Missing]:
+    """What to fetch so that the settings' models answer and search; reader and embedder in one where they go together.
+
+    Args:
+        settings: Name both; "none" for a reader means that none is wanted.
+        has_reader: Whether a reader is loaded.
+        has_embedder: Whether an embedder is.
+    """
+    wanted = [] if has_reader or settings.reader == "none" else [reader_name(settings)]
+    wanted += [] if has_embedder else [settings.embedder]
+    sizes = {
+        name: 0 if installed_path(get_spec(name), settings) else size_bytes(get_spec(name), settings) for name in wanted
+    }
+    if len(wanted) > 1 and wanted == [spec.name for spec in resolve("embedded")]:
+        return [Missing("embedded", sum(sizes.values()))]
+    return [Missing(name, size) for name, size in sizes.items()]
 
 
 def models_table(rows: list[dict[str, Any]]) -> RenderableType:

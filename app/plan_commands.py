@@ -3,8 +3,7 @@
 import json
 import re
 import sys
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import typer
@@ -12,30 +11,27 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from longleaf.errors import ModelError
-from longleaf.model import MODELS, get_spec, model_path
+from longleaf.model import get_spec
 from longleaf.model.config import DecoderConfig
-from longleaf.model.gguf_file import GGUFFile, gguf_config
 from longleaf.model.plan import (
     MemoryPlan,
     ParameterCounts,
     Quantize,
     count_parameters,
     kv_bytes_per_token,
-    largest_context,
     plan_memory,
 )
 from longleaf.model.public_models import PUBLIC_MODELS
 
+from .fit import CHUNK_TOKENS, Fit, ModelFit, Shape, find_shape, weighting
 from .models_view import installed_path, size_bytes
 from .render import human_bytes, print_view
-from .settings import Settings, load_settings
+from .settings import load_settings
 
-__all__ = ["binary_bytes", "model_show", "parse_size", "plan"]
+__all__ = ["binary_bytes", "model_show", "parse_size", "plan", "shape_in_words"]
 
 out = Console()
 
-CHUNK_TOKENS = 512
 PAPER_TOKENS = 262_144
 PAPER_SOURCE = "Lieber et al. 2024, arXiv:2403.19887, table 1: 256K tokens, 16 bit"
 PAPER_GIB = {"llama-2-7b": 128, "mistral-7b": 32, "mixtral-8x7b": 32, "jamba-v0.1": 4}
@@ -67,16 +63,6 @@ def binary_bytes(n: int) -> str:
         if size < 1024:
             return f"{size:.1f} {unit}" if unit != "GiB" else f"{size:.2f} {unit}"
     return f"{size:,.2f} GiB"
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What a plan is made from. `weights_bytes` is set where weights stay packed as their file has them."""
-
-    name: str
-    config: DecoderConfig
-    source: str
-    weights_bytes: int | None = None
 
 
 def plan(
@@ -119,16 +105,14 @@ def plan(
         rows = _paper_rows()
         _show(rows, _paper_view(rows), as_json)
         return
-    shape = _find_shape(model, load_settings())
+    shape = find_shape(model, load_settings())
     tokens = context or shape.config.max_context_tokens or PAPER_TOKENS
-    packed = shape.weights_bytes if quantize is None and dtype == "bf16" else None
-    options: dict[str, Any] = {"dtype": dtype, "kv_dtype": dtype, "chunk_tokens": CHUNK_TOKENS}
-    made = plan_memory(shape.config, tokens, quantize=quantize, weights_bytes=packed, **options)
+    held = weighting(shape, dtype, quantize)
+    made = plan_memory(shape.config, tokens, **held.options)
     fits = []
     if memory is not None:
-        tried: list[Quantize | None] = [quantize] if quantize or packed else [None, "int8"]
-        fits = [_fit(shape.config, memory, each, packed, options) for each in tried]
-    weights = quantize or ("packed" if packed is not None else dtype)
+        tried = [held] if quantize or held.packed_bytes else [held, weighting(shape, dtype, "int8")]
+        fits = [ModelFit(shape, each).within(memory) for each in tried]
     counts = count_parameters(shape.config)
     value = {
         "model": shape.name,
@@ -136,15 +120,15 @@ def plan(
         "parameters": _parameters(counts),
         "context_tokens": tokens,
         "max_context_tokens": shape.config.max_context_tokens,
-        "weights": weights,
+        "weights": held.name,
         "dtype": dtype,
         "chunk_tokens": CHUNK_TOKENS,
         "kv_bytes_per_token": kv_bytes_per_token(shape.config, dtype),
         "bytes": asdict(made) | {"state_bytes": made.state_bytes, "total_bytes": made.total_bytes},
         "memory_bytes": memory,
-        "fits": [{**fit, "weights": "packed" if packed else fit["weights"]} for fit in fits],
+        "fits": [asdict(fit) for fit in fits],
     }
-    _show(value, _plan_view(shape, counts, made, value), as_json)
+    _show(value, _plan_view(shape, counts, made, value, fits), as_json)
 
 
 def model_show(
@@ -155,7 +139,7 @@ def model_show(
     settings = load_settings()
     spec = get_spec(name)
     path = installed_path(spec, settings)
-    shape = _find_shape(spec.name, settings) if spec.role == "reader" and (path or spec.name in PUBLIC_MODELS) else None
+    shape = find_shape(spec.name, settings) if spec.role == "reader" and (path or spec.name in PUBLIC_MODELS) else None
     if path is None:
         accept = f"accept the licence at https://huggingface.co/{spec.hub_repo}, then: " if spec.gated else ""
         to_run = f"{accept}longleaf model pull {spec.name}"
@@ -190,66 +174,6 @@ def _show(value: Any, view: RenderableType, as_json: bool) -> None:
         print_view(out, view)
 
 
-def _find_shape(model: str, settings: Settings) -> _Shape:
-    """The shape of a model that is on this machine, by its own files; else as `PUBLIC_MODELS` has it."""
-    path = Path(model).expanduser()
-    if model not in MODELS and model not in PUBLIC_MODELS and (path.suffix in (".gguf", ".json") or path.exists()):
-        return _shape_of_files(path, str(path))
-    spec = get_spec(model)
-    if spec.role != "reader":
-        raise ModelError(f"{spec.name} makes embeddings; plan is about readers")
-    installed = installed_path(spec, settings)
-    if installed is None and spec.name in PUBLIC_MODELS:
-        public = PUBLIC_MODELS[spec.name]
-        return _Shape(public.name, public.config, public.source)
-    return _shape_of_files(model_path(spec.name, settings.models_dir), spec.name)
-
-
-def _shape_of_files(path: Path, name: str) -> _Shape:
-    if path.suffix == ".gguf":
-        return _shape_of_gguf(path, name)
-    path = path / "config.json" if path.is_dir() else path
-    config = DecoderConfig.from_json_file(path)
-    if config.tie_embeddings and _has_output_matrix(path.parent):
-        config = replace(config, tie_embeddings=False)
-    return _Shape(name, config, str(path))
-
-
-def _has_output_matrix(folder: Path) -> bool:
-    """Whether the weights hold an output matrix of their own, which is then used whatever the config says."""
-    from safetensors import SafetensorError, safe_open
-
-    index = folder / "model.safetensors.index.json"
-    try:
-        if index.is_file():
-            return "lm_head.weight" in json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        for file in folder.glob("*.safetensors"):
-            with safe_open(file, framework="np") as weights:
-                if "lm_head.weight" in weights.keys():  # noqa: SIM118  not a dict
-                    return True
-    except (OSError, ValueError, KeyError, SafetensorError):  # a plan needs no weights, and says nothing about them
-        pass
-    return False
-
-
-def _shape_of_gguf(path: Path, name: str) -> _Shape:
-    file = GGUFFile(path)
-    return _Shape(name, gguf_config(file), str(path), sum(tensor.size_bytes for tensor in file.tensors.values()))
-
-
-def _fit(
-    config: DecoderConfig, memory: int, quantize: Quantize | None, packed: int | None, options: dict[str, Any]
-) -> dict[str, Any]:
-    options = options | {"quantize": quantize, "weights_bytes": packed}
-    fit = largest_context(config, memory, **options)
-    tokens = CHUNK_TOKENS if fit.tokens is None else max(fit.tokens, 1)
-    total = plan_memory(config, tokens, **options).total_bytes
-    return {
-        "weights": quantize or options["dtype"], "tokens": fit.tokens, "limited_by": fit.limited_by,
-        "total_bytes": total,
-    }  # fmt: skip
-
-
 def _parameters(counts: ParameterCounts) -> dict[str, int]:
     return {"total": counts.total, "active": counts.active, **counts.parts()}
 
@@ -262,12 +186,14 @@ def _grid() -> Table:
     return table
 
 
-def _plan_view(shape: _Shape, counts: ParameterCounts, made: MemoryPlan, value: dict[str, Any]) -> RenderableType:
+def _plan_view(
+    shape: Shape, counts: ParameterCounts, made: MemoryPlan, value: dict[str, Any], fits: list[Fit]
+) -> RenderableType:
     config, dtype, most = shape.config, value["dtype"], shape.config.max_context_tokens
     trained = f" (trained for {most:,})" if most and value["context_tokens"] > most else ""
     weights = "as the file has them" if value["weights"] == "packed" else value["weights"]
     parts: list[RenderableType] = [
-        Text(f"{shape.name}: {_in_words(config, counts)}", style="bold"),
+        Text(f"{shape.name}: {shape_in_words(config, counts)}", style="bold"),
         Text(f"{value['context_tokens']:,} tokens{trained}, weights {weights}, the rest {dtype}\n", style="dim"),
     ]
     table = _grid()
@@ -283,28 +209,19 @@ def _plan_view(shape: _Shape, counts: ParameterCounts, made: MemoryPlan, value: 
         table.add_row(f"  {name}", binary_bytes(n_bytes), Text(note, style="dim"))
     parts += [table, Text("\nKiB, MiB, GiB: powers of 1024; kB, MB, GB: powers of 1000.", style="dim")]
     if value["memory_bytes"]:
-        parts.append(_fits_view(value))
+        parts.append(_fits_view(value["memory_bytes"], fits))
     return Group(*parts)
 
 
-def _fits_view(value: dict[str, Any]) -> RenderableType:
+def _fits_view(memory: int, fits: list[Fit]) -> RenderableType:
     table = _grid()
-    for fit in value["fits"]:
-        total, tokens = binary_bytes(fit["total_bytes"]), fit["tokens"]
-        if tokens == 0:
-            words = f"does not fit: it takes {total} before the first token"
-        elif tokens is None:
-            words = f"any number of tokens, in {total}"
-        elif fit["limited_by"] == "model":
-            words = f"{tokens:,} tokens, all that the model was trained for, in {total}"
-        else:
-            words = f"{tokens:,} tokens, in {total}"
-        table.add_row(f"  {fit['weights']}", "", words)
-    memory = value["memory_bytes"]
+    for fit in fits:
+        table.add_row(f"  {fit.weights}", "", fit.in_words(binary_bytes(fit.total_bytes)))
     return Group(Text(f"\nIn {human_bytes(memory)} ({binary_bytes(memory)}):", style="bold"), table)
 
 
-def _in_words(config: DecoderConfig, counts: ParameterCounts) -> str:
+def shape_in_words(config: DecoderConfig, counts: ParameterCounts) -> str:
+    """Such as "3.20 B parameters, 2 attention + 26 Mamba layers"."""
     kinds = (("attention", config.attention_layers), ("Mamba", config.mamba_layers))
     layers = " + ".join(f"{len(indices)} {kind}" for kind, indices in kinds if indices)
     active = f", {_billions(counts.active)} active" if counts.active != counts.total else ""
@@ -358,7 +275,7 @@ def _paper_view(rows: list[dict[str, Any]]) -> RenderableType:
     )
 
 
-def _model_view(value: dict[str, Any], shape: _Shape | None) -> RenderableType:
+def _model_view(value: dict[str, Any], shape: Shape | None) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -371,7 +288,7 @@ def _model_view(value: dict[str, Any], shape: _Shape | None) -> RenderableType:
         config, parameters = shape.config, value["parameters"]
         split = ", ".join(f"{name} {_billions(n)}" for name, n in parameters.items() if n and name not in _SUMS)
         rows += [
-            ("shape", _in_words(config, count_parameters(config))),
+            ("shape", shape_in_words(config, count_parameters(config))),
             ("parameters", split),
             ("sizes", _sizes(config)),
             ("weights", _weights_words(shape)),
@@ -408,7 +325,7 @@ def _sizes(config: DecoderConfig) -> str:
     return ", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)
 
 
-def _weights_words(shape: _Shape) -> str:
+def _weights_words(shape: Shape) -> str:
     kinds: tuple[Quantize | None, ...] = (None, "int8")
     sizes = [
         f"{kind or 'bf16'} {human_bytes(plan_memory(shape.config, 1, quantize=kind).weights_bytes)}" for kind in kinds

@@ -6,7 +6,7 @@ Libraries below this folder read no environment: they are handed what they need.
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from longleaf.errors import LongleafError
@@ -55,6 +55,19 @@ class Settings(BaseSettings):
         "pgvector if postgresql://USER@HOST/DATABASE.",
     )
     ocr: bool = Field(True, description="Read pages without text with tesseract, where it is installed.")
+    max_upload_mb: int = Field(500, ge=1, description="Largest file that the browser app takes, in megabytes.")
+    password: SecretStr | None = Field(None, min_length=1, description="Asked of everybody who opens the browser app.")
+    oidc_metadata_url: str | None = Field(
+        None, description="OpenID Connect: address of the identity provider's .well-known/openid-configuration."
+    )
+    oidc_client_id: str | None = Field(None, description="OpenID Connect: the app's id there.")
+    oidc_client_secret: SecretStr | None = Field(None, description="OpenID Connect: the app's secret there.")
+    oidc_redirect_uri: str | None = Field(
+        None, description="OpenID Connect: where it sends people back to, https://HOST/oauth2callback."
+    )
+    oidc_allowed: str = Field(
+        "", description="Who may come in: addresses and @domains, separated by commas; everybody it knows if unset."
+    )
     page_timeout_s: float = Field(
         60.0, gt=0, description="Seconds that one page may take to parse (twice that with OCR)."
     )
@@ -76,4 +89,5 @@ def load_settings(**given: object) -> Settings:
     except ValidationError as exc:
         problem = exc.errors()[0]
         name = "_".join(str(part) for part in problem["loc"]).upper()
-        raise LongleafError(f"LONGLEAF_{name} = {problem['input']!r}: {problem['msg']}") from exc
+        given_value = "" if "PASSWORD" in name or "SECRET" in name else f" = {problem['input']!r}"
+        raise LongleafError(f"LONGLEAF_{name}{given_value}: {problem['msg']}") from exc

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from longleaf.model import ChatLongleaf
     from longleaf.retrieval import Answerer, LongleafEmbeddings, PassageStore
 
-__all__ = ["is_path", "open_answerer", "open_library", "open_store", "reader_name"]
+__all__ = ["is_path", "load_models", "open_answerer", "open_library", "open_store", "reader_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,14 @@ def open_answerer(settings: Settings, library: Library, *, with_reader: bool = T
         store=open_store(settings, library),
         evidence_tokens=settings.evidence_tokens,
     )
+
+
+def load_models(settings: Settings, answerer: "Answerer") -> None:
+    """Gives an answerer the models of these settings that it lacks: they may have been fetched since it was opened."""
+    if answerer.reader is None:
+        answerer.use(reader=_reader(settings))
+    if answerer.embedder is None:
+        answerer.use(embedder=_embedder(settings))
 
 
 def open_store(settings: Settings, library: Library) -> "PassageStore":

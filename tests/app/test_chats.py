@@ -1,5 +1,6 @@
 """Chats in a real library: what survives, what is late, what is forgotten, and who may end whose turns."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from longleaf.app import chats as chats_module
 from longleaf.app.chats import Chat, Chats, Forgotten, answer_of, title_from
+from longleaf.app.process_identity import identity
 from longleaf.errors import DocumentNotFoundError, LibraryError, QuestionError
 from longleaf.ingestion import Document, Library, schema
 from longleaf.retrieval import Answer, Citation, Receipt, Route, Statement
@@ -118,6 +119,11 @@ def test_the_chat_that_changed_last_stands_first(chats: Chats, documents) -> Non
     chats.finish(turn, answer_with())
     chats.rename(third, " new   name ")
     assert [chat.title for chat in chats.all()] == ["one", "two", "new name"]
+    assert [[chat.title for chat in chats.all(limit)] for limit in (0, 2, 9)] == [
+        [],
+        ["one", "two"],
+        ["one", "two", "new name"],
+    ]
     chats.remove(second)
     chats.remove(second)
     assert [chat.title for chat in chats.all()] == ["one", "new name"]
@@ -353,6 +359,22 @@ def test_the_turns_of_a_killed_process_are_stopped_and_those_of_living_ones_are_
     assert chats.interrupted() == []
 
 
+def test_a_process_that_ends_in_good_order_leaves_its_open_turns_as_interrupted(chats: Chats, chat: Chat) -> None:
+    done = chats.ask(chat, "done")
+    chats.finish(done, answer_with())
+    being_answered, waiting = chats.ask(chat, "being answered"), chats.ask(chat, "waiting")
+    chats.keep_draft(being_answered, "as far as it went")
+    assert [turn.id for turn in chats.leave()] == [being_answered.id, waiting.id]
+    assert chats.leave() == []
+    chats.finish(being_answered, answer_with(reply="as far as it went", stopped=True))
+    assert [(turn.state, turn.note[:11]) for turn in chats.turns(chat)] == [
+        ("answered", ""),
+        ("stopped", "Interrupted"),
+        ("stopped", "Interrupted"),
+    ]
+    assert answer_of(chats.turns(chat)[1]).reply == "as far as it went"
+
+
 @pytest.mark.parametrize(
     ("changes", "is_gone"),
     [
@@ -440,6 +462,37 @@ def test_what_rests_on_a_removed_document_is_taken_out_of_chats_over_several(cha
     ] * 3
 
 
+def test_a_renamed_document_goes_by_its_new_name_in_chats_and_is_forgotten_under_it(chats: Chats, documents) -> None:
+    a, b = documents
+    chat = chats.make([a, b])
+    cited = answer_with(
+        [citation_of(a, "of a"), citation_of(b, "of b")],
+        [Statement("From both.", supported=True, citations=(0, 1))],
+        nearest=[citation_of(a, "near a")],
+        warnings=("a.txt: 2 pages unread", "b.txt: rebuilt"),
+    )
+    chats.finish(chats.ask(chat, "q"), cited)
+    chats.finish(chats.ask(chat, "q"), answer_with(warnings=("a.txt: 2 pages unread",)))
+    chats.fail(chats.ask(chat, "q"), "a.txt: its file is gone")
+    other = chats.make([b])
+    chats.finish(chats.ask(other, "q"), answer_with(warnings=("a.txt: of another chat",)))
+
+    chats.rename_document(a.sha256, "Report: 2021")
+    assert [document.name for document in chats.find(chat.id).documents] == ["Report: 2021", "b.txt"]
+    both, _, failed = chats.turns(chat)
+    assert [citation.document for citation in answer_of(both).citations] == ["Report: 2021", "b.txt"]
+    assert answer_of(both).nearest[0].document == "Report: 2021"
+    assert answer_of(both).receipt.warnings == ("Report: 2021: 2 pages unread", "b.txt: rebuilt")
+    assert answer_of(both).statements == cited.statements
+    assert failed.error == "Report: 2021: its file is gone"
+    assert "another" in answer_of(chats.turns(other)[0]).receipt.warnings[0]
+
+    assert chats.forget_document(a.sha256).turns == 3
+    left = json.dumps([dataclasses.asdict(turn) for turn in chats.turns(chat)])
+    assert "a.txt" not in left
+    assert "Report" not in left
+
+
 def test_no_word_of_a_forgotten_document_is_left_in_the_database_files(
     library: Library, chats: Chats, documents
 ) -> None:
@@ -510,6 +563,10 @@ def test_a_library_of_the_schema_before_keeps_its_documents_and_gets_chats(tmp_p
         assert library.connection().execute("SELECT count(*) FROM summaries").fetchone()[0] == 0
 
 
-def test_a_fork_is_another_process() -> None:
-    assert chats_module._identity(os.getpid()) == chats_module._identity(os.getpid())
-    assert chats_module._identity(os.getpid()) != chats_module._identity(os.getppid())
+def test_a_fork_is_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = identity()
+    assert identity() == mine
+    parent = os.getppid()
+    monkeypatch.setattr(os, "getpid", lambda: parent)
+    assert identity() != mine
+    assert json.loads(identity())[1] == parent

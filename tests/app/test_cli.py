@@ -79,6 +79,19 @@ def test_remove_removes_and_asks_first(run: Run, report: Path, home: Path) -> No
     assert report.exists()
 
 
+def test_rename_gives_a_document_another_name_and_its_file_name_still_finds_it(run: Run, report: Path) -> None:
+    run("add", report)
+    ran = run("rename", "harbour.txt", "The [harbour]  board")
+    assert (ran.code, ran.out.strip()) == (0, "harbour.txt is now The [harbour] board")
+    renamed = json.loads(run("rename", "harbour.txt", "Harbour", "--json").out)
+    assert (renamed["name"], renamed["file_name"]) == ("Harbour", "harbour.txt")
+    assert "Harbour  (harbour.txt)" in run("list").out
+    assert json.loads(run("ask", "Harbour", QUESTION, "--json").out)["citations"][0]["document"] == "Harbour"
+    nameless = run("rename", "Harbour", " ")
+    assert (nameless.code, nameless.out) == (1, "")
+    assert "needs a name" in nameless.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -1,0 +1,134 @@
+"""Takes files from the browser, and shows each as it is taken in: how far it is, Stop, and what came of it."""
+
+import streamlit as st
+
+from longleaf.app.page_view import plain
+from longleaf.app.service import Service
+from longleaf.app.ui.jobs import REFRESH_S, draw_progress
+from longleaf.app.ui.session import owner
+from longleaf.app.uploads import Outcome
+from longleaf.app.work_queue import Job, JobView
+from longleaf.errors import LongleafError
+from longleaf.ingestion import Document
+
+__all__ = ["FILE_TYPES", "draw_transfers", "draw_uploader"]
+
+FILE_TYPES = ["pdf", "txt", "md"]
+
+# Streamlit's own words on size are those of its limit, which stands far above ours.
+STYLE = """<style>
+[data-testid="stFileUploaderDropzoneInstructions"] span:last-child { display: none; }
+.st-key-transfers { gap: .35rem; }
+</style>"""
+
+
+def draw_uploader(service: Service, key: str) -> None:
+    """Draws the drop area; files go to disk at once, and into the line of work.
+
+    Args:
+        service: Takes them.
+        key: Tells this uploader from others.
+    """
+    st.html(STYLE)
+    state = st.session_state
+    number = state.setdefault("n_uploads", 0)
+    files = st.file_uploader(
+        "Drop PDF, text or Markdown files here",
+        FILE_TYPES,
+        accept_multiple_files=True,
+        key=f"upload-{key}-{number}",
+        help=f"Up to {service.settings.max_upload_mb:,} MB each. They stay on the machine that Longleaf runs on.",
+    )
+    with st.popover("Encrypted PDF?", icon=":material/lock:", type="tertiary"):
+        password = st.text_input(
+            "Password of the files that you add next",
+            type="password",
+            key=f"password-{key}-{number}",
+            help="Opens them once. It is not kept.",
+        )
+    if not files:
+        return
+    refused = []
+    for file in files:
+        try:
+            service.add_file(file.name, file, owner=owner(), password=password or None)
+        except LongleafError as exc:
+            refused.append(str(exc))
+    state["refused"] = refused
+    state["n_uploads"] = number + 1  # a new uploader: Streamlit lets go of the bytes that it keeps in memory
+    st.rerun()
+
+
+def draw_transfers(service: Service) -> None:
+    """Draws the files of this person that are being taken in, and what came of the others until it is put away."""
+    state = st.session_state
+    for number, text in enumerate(state.get("refused", [])):
+        st.error(plain(text), icon=":material/error:")
+        if st.button("Put away", key=f"refused-{number}", type="tertiary"):
+            state["refused"].pop(number)
+            st.rerun()
+    if any(not view.finished for view in _views(service)):
+        _draw_running(service)
+    else:
+        _draw_finished(service)
+
+
+@st.fragment(run_every=REFRESH_S)
+def _draw_running(service: Service) -> None:
+    """Draws itself again while files are being taken in; what is over makes the whole page new, once."""
+    told: set[str] = st.session_state.setdefault("told", set())
+    newly = [view for view in _views(service) if view.finished and view.id not in told]
+    if newly:
+        told.update(view.id for view in newly)
+        st.session_state["just_added"] = [
+            *st.session_state.get("just_added", []),
+            *(v.result.document.sha256 for v in newly if v.result and v.result.added and v.result.document),
+        ]
+        st.rerun(scope="app")
+    with st.container(key="transfers"):
+        for job in _jobs(service):
+            if not job.view().finished:
+                draw_progress(job, key=job.id[:8], title=job.title)
+    _draw_finished(service)
+
+
+def _draw_finished(service: Service) -> None:
+    for view in _views(service):
+        if not view.finished:
+            continue
+        outcome: Outcome | None = view.result
+        text = outcome.text if outcome else view.error or "stopped"
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"transfer-{view.id[:8]}"):
+            icon = "check" if outcome and outcome.added else "stop_circle" if view.state == "stopped" else "error"
+            st.caption(f":material/{icon}: {plain(f'{view.title}: {text}')}")
+            if outcome and outcome.document and not outcome.added:
+                _button(view, "Go on", "Go on where it stopped", service, outcome.document)
+            else:
+                _button(view, "✕", "Put this message away", service, None)
+
+
+def _button(view: JobView[Outcome], label: str, meaning: str, service: Service, unfinished: Document | None) -> None:
+    st.button(
+        label,
+        key=f"done-{view.id[:8]}",
+        help=meaning,
+        type="tertiary",
+        on_click=_put_away,
+        args=(view.id, service, unfinished),
+    )
+
+
+def _put_away(job_id: str, service: Service, unfinished: Document | None) -> None:
+    """Takes a line away, and goes on with the document that it is about where that was stopped."""
+    st.session_state.setdefault("put_away", set()).add(job_id)
+    if unfinished is not None:
+        service.go_on(unfinished, owner=owner())
+
+
+def _jobs(service: Service) -> list[Job[Outcome]]:
+    away = st.session_state.get("put_away", set())
+    return [job for job in service.work.jobs(owner()) if job.kind == "file" and job.id not in away]
+
+
+def _views(service: Service) -> list[JobView[Outcome]]:
+    return [job.view() for job in _jobs(service)]
