@@ -1,8 +1,10 @@
 """Starts the server of the browser app, on this machine only unless told otherwise; then it asks who comes."""
 
+import contextlib
 import importlib.util
 import logging
 import os
+import signal
 import socket
 import sys
 import webbrowser
@@ -41,7 +43,10 @@ def run_app_server(settings: Settings, address: str, port: int, *, open_browser:
     if open_browser:
         webbrowser.open(url)
     sys.argv = sys.argv[:1]
-    app.run(config=server_config(settings, address, port))
+    # The server ends in good order at a signal, and raises it again when it has: that is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.suppress(KeyboardInterrupt):
+        app.run(config=server_config(settings, address, port))
 
 
 def guarded(settings: Settings, address: str) -> Settings:

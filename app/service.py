@@ -116,10 +116,11 @@ class Service:
         return self._answer(chat, self.chats.replace_last(chat, question), owner, route)
 
     def stop(self, turn: KeptTurn) -> None:
-        """Ends a question that waits or is being answered; what was written stays."""
+        """Ends a question at once while it waits, else when the reader looks up; what was written stays."""
         if job := self.job_of(turn):
-            job.stop()
-        self.chats.stop(turn)
+            job.stop()  # and what was written is kept when it ends
+        else:
+            self.chats.stop(turn)
 
     def remove_chat(self, chat: Chat) -> None:
         """Stops what is being answered in a chat, and deletes it."""

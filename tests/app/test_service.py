@@ -157,6 +157,7 @@ def test_stop_ends_an_answer_soon_keeps_what_was_written_and_lets_the_next_one_b
     assert LINES[1].startswith(answer.reply)
     assert answer.reply
     service.stop(waiting)
+    over(service.job_of(waiting))
     assert service.chats.turn(waiting.id).state == "stopped"
     service.answerer.use(reader=SlowReader())
     assert answered(service, service.regenerate(chat, owner="anna")).state == "answered"

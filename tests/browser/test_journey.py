@@ -86,14 +86,14 @@ def check_that_the_mark_lies_on_the_quoted_words(server: AppServer, app: AppPage
         near[:, 1:] |= near[:, :-1]
         near[:, :-1] |= near[:, 1:]
     rows = near.any(axis=1)
-    columns = near.any(axis=0)
+    columns = np.maximum.accumulate(near.any(axis=0)) & np.maximum.accumulate(near.any(axis=0)[::-1])[::-1]
     assert yellow[inside].mean() > 0.5, "the quoted words are marked"
     assert dark[inside].any(), "there are words under the mark"
     assert yellow[~np.outer(rows, columns)].mean() < 0.001, "and nothing else is"
 
 
 def save(app: AppPage, name: str) -> str:
-    app.button("Chat").click()
+    app.page.locator(".st-key-chat-menu button").first.click()
     with app.page.expect_download() as download:
         app.button(name).click()
     text = Path(download.value.path()).read_text()
@@ -104,7 +104,7 @@ def save(app: AppPage, name: str) -> str:
 def remove_all(app: AppPage) -> None:
     app.page.get_by_role("link", name="Library").click()
     app.settle()
-    app.button("Remove").click()
+    app.page.locator(".st-key-remove-chosen button").click()
     app.page.get_by_role("dialog").get_by_role("button", name="Remove").click()
     app.page.get_by_role("dialog").wait_for(state="detached")
     app.settle()
