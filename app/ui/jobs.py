@@ -33,7 +33,7 @@ def draw_progress(
         return view
     with st.container(horizontal=True, vertical_alignment="center", key=f"job-{key}"):
         text = plain(": ".join(part for part in (title, stage_line(view)) if part))
-        if view.state == "answering" and view.total > 1:
+        if view.state == "answering" and view.done < view.total > 1:
             st.progress(min(view.done / view.total, 1.0), text)
         else:
             st.markdown(f":material/hourglass_top: {text}")
@@ -49,7 +49,7 @@ def stage_line(view: JobView[Any]) -> str:
     if view.state == "waiting":
         return "next in line" if view.place == 1 else f"waiting: {view.place} in line before it is done"
     text = view.stage or "starting"
-    if view.total > 1:
+    if view.done < view.total > 1:
         text += f": {view.done:,} of {view.total:,}"
     if view.seconds_left is not None and view.total > 1:
         text += f", {time_left(view.seconds_left)} left"

@@ -107,12 +107,19 @@ def test_two_people_ask_and_one_stops(server: AppServer, open_app: Open, log_boo
     assert "Day 12" in second.text() or "wind" in second.answers()[0]
 
 
-def test_stop_ends_an_answer_that_is_being_written(server: AppServer, open_app: Open, log_book: Path) -> None:
+def test_stop_ends_an_answer_that_is_being_written(server: AppServer, open_app: Open, tmp_path: Path) -> None:
     app = open_app(server)
-    app.upload([log_book])
-    has_it(app)
-    app.ask("Copy what the log book says of day 30, day 31, day 32, day 33, day 34 and day 35, in full.")
-    app.page.locator(".ll-draft").first.wait_for(timeout=120_000)
+    oath = tmp_path / "oath.txt"
+    duties = (
+        "trim the wick, wind the clock, fill the lamp, clean the glass, oil the bearings, write the log, watch the sea"
+    )
+    oath.write_text(
+        f"The oath of the keepers.\n\nThe keeper swears to {duties}, and to {duties[::-1]}, and to {duties}.\n"
+    )
+    app.upload([oath])
+    app.wait_for_text("1 page in")
+    app.ask("What does the keeper swear to, word for word?")
+    app.page.locator(".ll-draft").first.wait_for(timeout=60_000)
     stop(app)
     assert app.page.locator(".ll-draft").count() == 1, "what was written so far stays"
 
@@ -145,7 +152,9 @@ def has_it(app: AppPage) -> None:
 def stop(app: AppPage) -> None:
     """Clicks Stop and checks that it acts within the time promised (and what the browser takes to say so)."""
     begun = time.monotonic()
-    app.button("Stop").dispatch_event("click")  # at once: Playwright's own click waits until the page stands still
+    app.page.locator("[class*=st-key-stop-turn] button").dispatch_event(
+        "click"
+    )  # at once: Playwright's own click waits until the page stands still
     app.page.get_by_text("Stopped").first.wait_for()
     assert time.monotonic() - begun < STOP_WITHIN_S + 1.5
     app.settle()
