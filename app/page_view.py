@@ -27,7 +27,17 @@ _SHORTCODE = re.compile(r":(?=[\w+-]+:)")
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding: 3.6rem 2rem 1rem; }
 [data-testid="stBottomBlockContainer"] { padding: .5rem 2rem 1.2rem; }
-[data-testid="stSidebarHeader"] { height: 2.2rem; margin-bottom: 0; }
+[data-testid="stSidebarHeader"] { height: 3.4rem; margin-bottom: 0; }
+[data-testid="stSidebarHeader"]::before { content: "Longleaf"; font-weight: 600; font-size: 1.15rem;
+  padding-left: .6rem; }
+[data-testid="stMain"] h1 { font-size: 1.7rem; padding-bottom: .4rem; }
+[data-testid="stMain"] h3 { font-size: 1.2rem; }
+.st-key-chat-list button { justify-content: flex-start; text-align: left; padding: .25rem .6rem; }
+.st-key-chat-list button p { font-size: .88rem; }
+.ll-copy { font: inherit; color: inherit; background: none; border: 0; padding: .45rem 0; cursor: pointer; }
+.ll-copy:hover { color: #2fa866; }
+.ll-draft { opacity: .85; border-left: 3px solid #2fa866; padding-left: .7rem; }
+.st-key-welcome { max-width: 46rem; margin: 8vh auto 0; }
 [data-testid="stSidebar"] [data-testid="stAlertContainer"] { padding: .5rem .7rem; }
 [data-testid="stSidebar"] [data-testid="stAlertContainer"] p { font-size: .84rem; }
 [class*="st-key-place-"] button { min-height: 0; padding: .05rem .7rem; border-radius: 999px; }
@@ -40,7 +50,7 @@ STYLE = """<style>
 .ll-small { font-size: .84rem; opacity: .8; overflow-wrap: anywhere; }
 .ll-quote { border-left: 3px solid rgba(128, 128, 128, .45); padding-left: .6rem; }
 .ll-above { opacity: .75; }
-.ll-ok { color: #2fa866; white-space: nowrap; }
+.ll-ok { color: #1e8a50; white-space: nowrap; }
 .ll-receipt td { padding: .1rem .8rem .1rem 0; border: none; vertical-align: top; font-size: .84rem; }
 .ll-receipt td:first-child { opacity: .65; white-space: nowrap; }
 </style>"""
