@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from longleaf.errors import LongleafError, MissingExtraError
 
 from .access import is_loopback
+from .heap import few_heaps
 from .settings import Settings
 
 __all__ = ["guarded", "run_app_server"]
@@ -34,6 +35,7 @@ def run_app_server(settings: Settings, address: str, port: int, *, open_browser:
     # The pages read their settings from the environment, as their scripts run by themselves.
     os.environ |= {"LONGLEAF_HOME": str(settings.home), "LONGLEAF_MODELS_DIR": str(settings.models_dir)}
     logging.getLogger("longleaf").setLevel(logging.INFO)
+    few_heaps()
     from .web import make_app, server_config
 
     app = make_app(settings, address)

@@ -28,6 +28,7 @@ from longleaf.retrieval.summary_prompts import SummaryOptions
 from longleaf.retrieval.summary_record import Summary
 
 from .chats import Chat, Chats, KeptTurn
+from .heap import give_back
 from .question_queue import QuestionQueue
 from .removal import Gone, remove_document
 from .settings import Settings
@@ -192,6 +193,7 @@ class Service:
         def let_go(job: Job[Outcome]) -> None:
             if job.view().finished:
                 shutil.rmtree(folder, ignore_errors=True)
+                give_back()
 
         return self.work.submit("file", name, work, owner=owner, on_change=let_go)
 
@@ -333,6 +335,8 @@ class _Keeper:
 
     def __call__(self, job: Job[Answer]) -> None:
         view = job.view()
+        if view.finished:
+            give_back()
         if view.state == "failed":
             self.chats.fail(self.turn, view.error)
         elif view.answer is not None:

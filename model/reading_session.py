@@ -31,6 +31,9 @@ _MIN_BRANCH_TOKENS = 256
 _MIN_REST_TOKENS = 16
 """A snapshot between the last message and the opening of the reply costs a pass of its own and saves hardly one."""
 _MAX_IN_MEMORY = 8
+_MAX_BYTES_IN_MEMORY = 128_000_000
+"""The older of the recent states go beyond it, but for the last two: a chat goes on from the one, a summary of parts
+and the question whether the text states the answer from the other. Long ones are on disk as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ class ReadingSession:
         self._recent = [kept for kept in self._recent if not kept.state.read_the_same(state)]
         self._recent.append(_Kept(state, seconds))
         del self._recent[:-_MAX_IN_MEMORY]
+        while len(self._recent) > 2 and sum(kept.state.held_bytes for kept in self._recent) > _MAX_BYTES_IN_MEMORY:
+            del self._recent[0]
         if self._store is not None and state.n_tokens >= _MIN_DISK_TOKENS:
             self._store.keep(state, seconds=seconds, label=label, model_name=self._model_name, sources=sources)
 

@@ -121,6 +121,11 @@ class KVCache:
         """Bytes of the tokens' keys and values, not of the room around them."""
         return 2 * self.n_tokens * self.n_kv_heads * self.head_dim * self.dtype.itemsize
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the blocks, the room for further tokens included; forks share them."""
+        return 2 * len(self._blocks) * self.n_kv_heads * self.block_tokens * self.head_dim * self.dtype.itemsize
+
     def _copy_last(self, used: int) -> None:
         shared = self._blocks[-1]
         shape = (self.n_kv_heads, self.block_tokens, self.head_dim)
@@ -151,6 +156,8 @@ class MambaState:
     def nbytes(self) -> int:
         """Bytes of both."""
         return self.conv.nbytes + self.ssm.nbytes
+
+    held_bytes = nbytes
 
 
 class DecoderState:
@@ -229,6 +236,11 @@ class DecoderState:
     def nbytes(self) -> int:
         """Bytes of keys, values, convolution taps and SSM states."""
         return sum(layer.nbytes for layer in self.layers)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it holds, by itself or together with its forks."""
+        return sum(layer.held_bytes for layer in self.layers)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the state to a file that `Decoder.load_state` reads; whole or not at all.

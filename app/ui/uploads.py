@@ -1,6 +1,8 @@
 """Takes files from the browser, and shows each as it is taken in: how far it is, Stop, and what came of it."""
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from longleaf.app.page_view import plain
 from longleaf.app.service import Service
@@ -54,9 +56,21 @@ def draw_uploader(service: Service, key: str) -> None:
             service.add_file(file.name, file, owner=owner(), password=password or None)
         except LongleafError as exc:
             refused.append(str(exc))
+        _let_go(file)
     state["refused"] = refused
-    state["n_uploads"] = number + 1  # a new uploader: Streamlit lets go of the bytes that it keeps in memory
+    state["n_uploads"] = number + 1  # a new uploader, without the files of this one
     st.rerun()
+
+
+def _let_go(file: UploadedFile) -> None:
+    """Frees an upload's bytes, which Streamlit else holds in memory for as long as the session lasts.
+
+    As its own chat input does it (streamlit 1.67, elements/widgets/chat.py); benchmarks/app_memory.py shows what for.
+    """
+    context = get_script_run_ctx()
+    remove = getattr(context.uploaded_file_mgr, "remove_file", None) if context else None
+    if context and remove:
+        remove(session_id=context.session_id, file_id=file.file_id)
 
 
 def draw_transfers(service: Service) -> None:

@@ -272,12 +272,12 @@ def _page(library: Library, document: Document, number: int) -> Page:
 
 # A page of text takes 0.1 to 0.4 MB, one with photographs some megabytes, and at 300 % up to six times that: what is
 # enlarged is looked at and left again, so only a few of those are kept. The bytes' identity is the key.
-@st.cache_data(max_entries=48, show_spinner=False)
+@st.cache_data(max_entries=24, show_spinner=False)
 def _picture(_library: Library, _document: Document, sha256: str, revision: int, number: int, dpi: int) -> bytes:  # noqa: ARG001
     return _library.page_image(_document, number, dpi)
 
 
-@st.cache_data(max_entries=6, show_spinner=False)
+@st.cache_data(max_entries=4, show_spinner=False)
 def _large_picture(_library: Library, _document: Document, sha256: str, revision: int, number: int, dpi: int) -> bytes:  # noqa: ARG001
     return _library.page_image(_document, number, dpi)
 
