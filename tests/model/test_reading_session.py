@@ -80,15 +80,16 @@ def test_every_reading_that_a_prompt_leaves_says_where_its_words_are_from(model,
 
 
 def test_older_states_leave_memory_when_they_hold_too_much(model, monkeypatch):
-    session = ReadingSession(model, None)
-    first = session.read(DOCUMENT + FIRST, [250])
-    held = first.state.held_bytes
-    assert held >= first.state.nbytes
-    monkeypatch.setattr("longleaf.model.reading_session._MAX_BYTES_IN_MEMORY", 2 * held)
-    others = [tokens(250, seed) for seed in (11, 12)]
-    for other in others:
-        session.read(other + FIRST, [250])
-    assert [session.read(text + SECOND, [250]).cached_tokens for text in (*others, DOCUMENT)] == [250, 250, 0]
+    monkeypatch.setattr("longleaf.model.reading_session._MAX_IN_MEMORY", 100)
+    for limit, still_there in ((10**12, True), (1, False)):
+        monkeypatch.setattr("longleaf.model.reading_session._MAX_BYTES_IN_MEMORY", limit)
+        session = ReadingSession(model, None)
+        texts = (DOCUMENT, tokens(250, 11), tokens(250, 12))
+        for text in texts:
+            read = session.read(text + FIRST, [250])
+            assert read.state.held_bytes >= read.state.nbytes > 0
+        assert session.read(texts[-1] + SECOND, [250]).cached_tokens >= 250
+        assert (session.read(DOCUMENT + SECOND, [250]).cached_tokens >= 250) is still_there
 
 
 def test_what_is_in_memory_is_not_loaded_from_disk_again(model, tmp_path, monkeypatch):
