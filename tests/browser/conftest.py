@@ -13,7 +13,7 @@ from longleaf.model import is_installed
 Open = Callable[..., AppPage]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop runs while this is open: async tests elsewhere need none running
 def chromium() -> Iterator[Any]:
     if chromium_path() is None:
         pytest.skip("no Chromium here: apt install chromium")
