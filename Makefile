@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 SAMPLE := examples/tamarack-valley-water-2024.pdf
 RUN    := $(VENV)/bin
+# Processes that run tests; each computes with one thread and may hold 5 GB of models.
+TESTERS ?= 2
 # The tools below must not pick up settings or a library from the caller's environment.
 DEMO   := LONGLEAF_HOME=.demo $(RUN)/longleaf
 
@@ -50,7 +52,7 @@ demo: $(VENV)/.base
 
 test: $(VENV)/.dev
 	@$(RUN)/longleaf model pull embedded smollm2-135m >/dev/null
-	@$(RUN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 lint: $(VENV)/.dev
 	@$(RUN)/ruff check .

@@ -125,7 +125,7 @@ class AccessGate:
     async def _log_in(self, request: Request) -> Response:
         client = request.client.host if request.client else ""
         n_failed, last = self._failures.get(client, (0, 0.0))
-        wait = min(MAX_WAIT_S, 2.0 ** (n_failed - FREE_TRIES)) - (time.monotonic() - last)
+        wait = min(MAX_WAIT_S, 2.0 ** min(n_failed - FREE_TRIES, 30)) - (time.monotonic() - last)
         if n_failed >= FREE_TRIES and wait > 0:
             answer = _login_page("/", f"Too many wrong passwords: try again in {wait:.0f} s.", 429)
             answer.headers["Retry-After"] = str(int(wait) + 1)
@@ -182,7 +182,9 @@ def _safe_path(path: str) -> str:
 
 def _login_page(to: str, error: str, status: int) -> HTMLResponse:
     said = f'<p class="error" role="alert">{html.escape(error)}</p>' if error else ""
-    page = _PAGE.replace("{next}", html.escape(_safe_path(to), quote=True)).replace("{error}", said)
+    page = _PAGE.replace("{error}", said).replace(
+        "{next}", html.escape(_safe_path(to), quote=True)
+    )  # whatever it holds
     return HTMLResponse(page, status, {"Cache-Control": "no-store", "X-Frame-Options": "DENY"})
 
 
@@ -190,7 +192,7 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Longleaf</title><style>
 :root { color-scheme: light dark; --paper: #fff; --ink: #1f2a24; --line: #c9d2cc; --leaf: #2f6b4a; }
-@media (prefers-color-scheme: dark) { :root { --paper: #141916; --ink: #e6ece8; --line: #3b4740; --leaf: #5fa982; } }
+@media (prefers-color-scheme: dark) { :root { --paper: #141916; --ink: #e6ece8; --line: #3b4740; --leaf: #3b8460; } }
 body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; }
 form { width: min(22rem, calc(100vw - 3rem)); display: grid; gap: .8rem; }

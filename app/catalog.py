@@ -58,10 +58,15 @@ def what_goes(service: Service, documents: Sequence[Document]) -> str:
     pages = sum(document.n_pages for document in documents)
     size = human_bytes(sum(document.size_bytes for document in documents))
     chats = {chat.id for document in documents for chat in service.chats.with_document(document.sha256)}
-    about = f"{len(chats)} chat{'' if len(chats) == 1 else 's'}"
+    one = len(documents) == 1
+    said = ""
+    if chats:
+        about = "1 chat says" if len(chats) == 1 else f"{len(chats)} chats say"
+        said = f", and what {about} of {'it' if one else 'them'}, or the whole chat where it is about nothing else"
     return (
-        f"{page_count(pages)} with their passages, vectors, readings and summaries, the stored copy ({size}), and what "
-        f"{about} say{'s' if len(chats) == 1 else ''} of it. The file that was added stays where it is."
+        f"{page_count(pages)} with their passages, vectors, readings, summaries and results of jobs; the stored "
+        f"{'copy' if one else 'copies'} ({size}){said}. "
+        f"{'The file that was added stays where it is' if one else 'The files that were added stay where they are'}."
     )
 
 
@@ -76,5 +81,5 @@ def _read_by(service: Service, model: str) -> set[str]:
 
 def _remark(document: Document) -> str:
     if document.state != "ready":
-        return "stopped: go on with it to ask it"
+        return "not read to its end: go on with it to ask it"
     return "; ".join(document.warnings)

@@ -29,7 +29,8 @@ from .api.command import serve
 from .chats import Chats
 from .collection_commands import collections
 from .eval_command import evaluate
-from .options import AsJson, Home, Yes, print_json
+from .job_commands import extract, jobs, summarize
+from .options import AsJson, BaseUrl, ContextTokens, Home, Reader, Yes, print_json
 from .plan_commands import model_show, plan
 from .progress import StageProgress
 from .reading_commands import readings
@@ -55,6 +56,9 @@ app.add_typer(collections, name="collection")
 app.command()(plan)
 app.command("eval")(evaluate)
 app.command()(summary)
+app.command()(summarize)
+app.command()(extract)
+app.add_typer(jobs, name="jobs")
 app.command()(serve)
 models.command("show")(model_show)
 
@@ -105,15 +109,9 @@ def ask(
         Literal["auto", "whole-document", "retrieval"],
         typer.Option(help="auto reads the whole document where it fits."),
     ] = "auto",
-    reader: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="Reader: a name from `longleaf model list`, a model folder, a .gguf file, or 'none'."
-        ),
-    ] = None,
-    context_tokens: Annotated[
-        int | None, typer.Option(help="Context that the reader is run with.", show_default=False)
-    ] = None,
+    reader: Reader = None,
+    base_url: BaseUrl = None,
+    context_tokens: ContextTokens = None,
     top_k: Annotated[int | None, typer.Option(help="Passages searched for evidence.", show_default=False)] = None,
     collection: Annotated[
         str | None, typer.Option("--collection", "-c", help="Ask the documents of this collection.", show_default=False)
@@ -132,7 +130,7 @@ def ask(
 
         longleaf ask report.pdf "What was total revenue in 2023?"
     """
-    settings = load_settings(home=home, reader=reader, context_tokens=context_tokens, top_k=top_k)
+    settings = load_settings(home=home, reader=reader, base_url=base_url, context_tokens=context_tokens, top_k=top_k)
     *names, question = words
     if _exists(question):
         raise QuestionError(

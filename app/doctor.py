@@ -20,7 +20,7 @@ from longleaf.model import get_spec, model_path
 
 from .render import human_bytes
 from .settings import Settings
-from .workbench import is_path, open_library, reader_name
+from .workbench import is_endpoint, is_path, open_library, open_server_reader, reader_name
 
 __all__ = ["Check", "checks_view", "run_checks"]
 
@@ -85,6 +85,9 @@ def _models(settings: Settings) -> Iterator[Check]:
         if name == "none":
             yield Check(role, "optional", "none: answers are the sentences found")
             continue
+        if role == "reader" and is_endpoint(name):
+            yield _server_reader(settings)
+            continue
         try:
             name = reader_name(settings) if role == "reader" else name
             path = settings.reader if is_path(name) else model_path(name, settings.models_dir)
@@ -98,6 +101,16 @@ def _models(settings: Settings) -> Iterator[Check]:
             yield Check(role, "missing", f"{name} is not on this machine", f"longleaf model pull {name}")
         except LongleafError as exc:
             yield Check(role, "missing", str(exc), "longleaf model list names the models")
+
+
+def _server_reader(settings: Settings) -> Check:
+    try:
+        reader = open_server_reader(settings)
+    except LongleafError as exc:
+        return Check("reader", "missing", str(exc), "docs/endpoints.md tells how readers on servers are set up")
+    notes = "".join(f"; {note}" for note in reader.notes)
+    found = f"{reader.model_name} at {reader.server.url}, context {reader.context_tokens:,} tokens{notes}"
+    return Check("reader", "ok", found)
 
 
 def _ocr() -> Check:

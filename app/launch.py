@@ -39,8 +39,7 @@ def run_app_server(settings: Settings, address: str, port: int, *, open_browser:
     from .web import make_app, server_config
 
     app = make_app(settings, address)
-    shown = "127.0.0.1" if is_loopback(address) or address in ("0.0.0.0", "::") else address
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    url = _url(address, port)
     typer.echo(f"Longleaf is at {url} (Ctrl-C ends it)")
     if open_browser:
         webbrowser.open(url)
@@ -67,6 +66,12 @@ def guarded(settings: Settings, address: str) -> Settings:
     typer.echo(WHY, err=True)
     chosen = typer.prompt("Password for the app", hide_input=True, confirmation_prompt=True, err=True)
     return settings.model_copy(update={"password": SecretStr(chosen)})
+
+
+def _url(address: str, port: int) -> str:
+    """Where a browser on this machine finds the server: one that listens on all addresses has none of that name."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
 def _check_port(address: str, port: int) -> None:

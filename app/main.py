@@ -16,8 +16,12 @@ def main() -> None:
     st.set_page_config(page_title="Longleaf", page_icon=":material/forest:", layout="wide")
     st.html(view.STYLE)
     with errors_shown():
-        if not signed_in(load_settings()):
-            return
+        if signed_in(load_settings()):  # an error here lets nobody in
+            draw()
+
+
+def draw() -> None:
+    """Draws the chosen page, with the way to the others."""
     page = st.navigation(
         [
             st.Page("screens/ask.py", title="Ask", icon=":material/forum:", default=True),

@@ -34,7 +34,8 @@ STYLE = """<style>
 [data-testid="stMain"] h3 { font-size: 1.2rem; }
 .st-key-chat-list button { justify-content: flex-start; text-align: left; padding: .25rem .6rem; }
 .st-key-chat-list button p { font-size: .88rem; }
-.ll-copy { font: inherit; color: inherit; background: none; border: 0; padding: .45rem 0; cursor: pointer; }
+.ll-copy { font: inherit; font-size: .875rem; color: inherit; background: none; border: 0; padding: .45rem 0;
+  cursor: pointer; }
 .ll-copy:hover { color: #2fa866; }
 .ll-draft { opacity: .85; border-left: 3px solid #2fa866; padding-left: .7rem; }
 .st-key-welcome { max-width: 46rem; margin: 8vh auto 0; }
@@ -45,12 +46,13 @@ STYLE = """<style>
 .ll-answer { font-size: 1.05rem; line-height: 1.5; overflow-wrap: anywhere; }
 .ll-answer sup { opacity: .7; }
 .ll-unsupported { border-bottom: 2px dotted #d9730d; }
-.ll-why, .ll-bad { color: #d9730d; font-size: .85em; }
+/* Mixed with the colour of the text, these can be read on white and on black. */
+.ll-why, .ll-bad { color: color-mix(in srgb, #d9730d 55%, currentColor); font-size: .85em; }
 .ll-notfound { font-weight: 600; }
 .ll-small { font-size: .84rem; opacity: .8; overflow-wrap: anywhere; }
 .ll-quote { border-left: 3px solid rgba(128, 128, 128, .45); padding-left: .6rem; }
 .ll-above { opacity: .75; }
-.ll-ok { color: #1e8a50; white-space: nowrap; }
+.ll-ok { color: color-mix(in srgb, #2fa866 40%, currentColor); white-space: nowrap; }
 .ll-receipt td { padding: .1rem .8rem .1rem 0; border: none; vertical-align: top; font-size: .84rem; }
 .ll-receipt td:first-child { opacity: .65; white-space: nowrap; }
 </style>"""

@@ -47,17 +47,18 @@ def _started(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{boot} {fields[19]}"  # proc(5): state, starttime; Z and X are dead
 
 
-def is_gone(owner: str, seen_at: str) -> bool:
+def is_gone(owner: str, seen_at: str, unseen: timedelta = timedelta(hours=UNSEEN_HOURS)) -> bool:
     """Whether a process has ended.
 
     Args:
         owner: What `identity` gave there; "" is nobody.
         seen_at: Its last sign of life: ISO 8601, UTC.
+        unseen: After so long without one, a process on another machine has.
     """
     if not owner:
         return True
     host, pid, started = json.loads(owner)
     if host != platform.node():
-        return datetime.now(UTC) - datetime.fromisoformat(seen_at) > timedelta(hours=UNSEEN_HOURS)
+        return datetime.now(UTC) - datetime.fromisoformat(seen_at) > unseen
     now = _started(pid)
     return now is None or bool(started and now and started != now)

@@ -39,7 +39,8 @@ class Gone:
 def remove_document(
     document: Document, library: Library, store: "PassageStore", chats: Chats, readings: "ReadingStore"
 ) -> Gone:
-    """Removes a document: rows, stored file, passages, vectors, summaries, readings, and what chats say of it.
+    """Removes a document: rows, stored file, passages, vectors, summaries, readings, what chats say of it and what jobs
+    in the library's database made of it.
 
     The document itself goes after what can be found through it alone: whoever is killed in between can do it again.
 
@@ -47,7 +48,12 @@ def remove_document(
         DocumentNotFoundError: It is not there (any more).
         StorageError: The library or the folder of the readings can't be written.
     """
-    forgotten = chats.forget_document(document.sha256)
+    # Here, as the package of jobs imports all that answers, which listing a library does without.
+    from .jobs.database import SqliteJobs
+    from .jobs.store import JobStore
+
+    forgotten = chats.forget_document(document.sha256)  # has deleted words overwritten, also those of the jobs
+    JobStore(SqliteJobs(library)).forget([document.sha256])
     n_readings, n_bytes = readings.remove_where(lambda reading: _holds(reading, document))
     removed = library.remove(document)
     more, more_bytes = remove_orphaned_readings(library, readings)
@@ -61,14 +67,24 @@ def remove_document(
 def remove_orphaned_readings(library: Library, readings: "ReadingStore") -> tuple[int, int]:
     """Removes readings of documents that are gone: another process may have been reading one while it was removed.
 
+    Documents are looked up while nobody else writes readings: a document is in the library before it is read, so what
+    another process has just added and read stays.
+
     Returns:
         How many they were, and the bytes freed.
 
     Raises:
         StorageError: The folder of the readings can't be written.
     """
-    known = {document.sha256 for document in library.documents()}
-    return readings.remove_where(lambda reading: not known.issuperset(reading.sources))
+    known: set[str] | None = None
+
+    def is_orphaned(reading: "ReadingInfo") -> bool:
+        nonlocal known
+        if known is None:
+            known = {document.sha256 for document in library.documents()}
+        return not known.issuperset(reading.sources)
+
+    return readings.remove_where(is_orphaned)
 
 
 def _holds(reading: "ReadingInfo", document: Document) -> bool:

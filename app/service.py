@@ -30,7 +30,7 @@ from longleaf.retrieval.summary_record import Summary
 from .chats import Chat, Chats, KeptTurn
 from .heap import give_back
 from .question_queue import QuestionQueue
-from .removal import Gone, remove_document
+from .removal import Gone, remove_document, remove_orphaned_readings
 from .settings import Settings
 from .uploads import Outcome, safe_name, spool, take_in
 from .work_queue import Control, Job, WorkQueue, WorkStopped
@@ -78,9 +78,12 @@ class Service:
             stack.callback(self.questions.close)
             self.work = WorkQueue(n_workers=2)
             stack.callback(self.work.close)
+            stack.callback(self.chats.leave)  # first: a question that is cut off by the end of the server says so
             self._jobs: dict[tuple[str, str], Job[Any]] = {}
             self._jobs_lock = threading.Lock()
             self._closing = stack.pop_all()
+        # Beside the opening: it waits while another process writes a reading, which may be seconds.
+        self.work.submit("tidying", "readings of removed documents", self._tidy, owner="")
 
     def close(self) -> None:
         """Stops all work, which keeps what was done, and closes the library."""
@@ -118,7 +121,7 @@ class Service:
 
     def stop(self, turn: KeptTurn) -> None:
         """Ends a question at once while it waits, else when the reader looks up; what was written stays."""
-        if job := self.job_of(turn):
+        if (job := self.job_of(turn)) and not job.wait(0):
             job.stop()  # and what was written is kept when it ends
         else:
             self.chats.stop(turn)
@@ -242,8 +245,22 @@ class Service:
     def _ocr(self) -> Any:
         return "auto" if self.settings.ocr else "never"
 
+    def _tidy(self, _control: Control) -> None:
+        """Removes what a reader of another process, or a killed one, kept of a document after that was removed."""
+        try:
+            n_readings, n_bytes = remove_orphaned_readings(self.library, self.readings)
+        except StorageError as exc:
+            logger.warning("readings of removed documents may be left: %s", exc)
+        else:
+            if n_readings:
+                logger.info("%d readings of removed documents are removed, %d bytes", n_readings, n_bytes)
+
     def _stop_work_on(self, document: Document) -> None:
         jobs: list[Job[Any] | None] = [self.summary_job(document)]
+        # Removing waits for whoever reads the document in, which may take minutes.
+        names = () if document.state == "ready" else (document.name, document.file_name)
+        files = [job for job in self.work.jobs() if job.kind == "file" and job.title in names]
+        jobs += files
         for chat in self.chats.with_document(document.sha256):
             for turn in self.chats.turns(chat):
                 if turn.is_open:
@@ -253,6 +270,8 @@ class Service:
         for job in filter(None, jobs):
             job.stop()
             job.wait(max(0.0, ending - time.monotonic()))
+        for job in files:
+            self.work.forget(job.id)  # what it would go on with is gone
 
     # --- summaries
 

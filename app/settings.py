@@ -4,9 +4,9 @@ Libraries below this folder read no environment: they are handed what they need.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from longleaf.errors import LongleafError
@@ -27,7 +27,23 @@ class Settings(BaseSettings):
     models_dir: Path = Field(default_factory=default_models_dir, description="Folder of installed models.")
     reader: str = Field(
         "embedded",
-        description="Model that writes answers: a name from `longleaf model list`, a model folder or a .gguf file.",
+        description="Model that writes answers: a name from `longleaf model list`, a model folder, a .gguf file, or "
+        "openai:NAME for one of the server at `base_url`.",
+    )
+    base_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Address of an OpenAI-compatible server, as http://127.0.0.1:8000/v1; its only model is the reader "
+        "where no reader is named.",
+    )
+    reader_key: SecretStr | None = Field(None, min_length=1, description="Key for the server at `base_url`.")
+    reader_timeout_s: float = Field(
+        600.0, gt=0, description="Seconds that the server at `base_url` may send nothing, as while it reads."
+    )
+    openai_api_key: SecretStr | None = Field(
+        None,
+        validation_alias="OPENAI_API_KEY",
+        description="Sent to OpenAI's own address alone, which openai:NAME then means without a `base_url`.",
     )
     embedder: str = Field("minilm", description="Model that makes vectors of passages.")
     context_tokens: int | None = Field(
@@ -54,6 +70,12 @@ class Settings(BaseSettings):
         description="Where vectors are searched: in an index beside the library if unset, in a PostgreSQL with "
         "pgvector if postgresql://USER@HOST/DATABASE.",
     )
+    jobs_url: str | None = Field(
+        None,
+        pattern="^postgres(ql)?://",
+        description="Where jobs are kept: in the library if unset, in a PostgreSQL that several machines share if "
+        "postgresql://USER@HOST/DATABASE.",
+    )
     ocr: bool = Field(True, description="Read pages without text with tesseract, where it is installed.")
     max_upload_mb: int = Field(500, ge=1, description="Largest file that the browser app takes, in megabytes.")
     password: SecretStr | None = Field(None, min_length=1, description="Asked of everybody who opens the browser app.")
@@ -72,6 +94,17 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Seconds that one page may take to parse (twice that with OCR)."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _reader_of_a_server(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        # Compose files hand on a variable that is not set as an empty one.
+        values = {
+            name: value for name, value in values.items() if value != "" or name not in ("base_url", "reader_key")
+        }
+        return {"reader": "openai:"} | values if "base_url" in values else values
+
     @property
     def readings_dir(self) -> Path | None:
         """Folder of readings, or None where none are kept."""
@@ -89,5 +122,5 @@ def load_settings(**given: object) -> Settings:
     except ValidationError as exc:
         problem = exc.errors()[0]
         name = "_".join(str(part) for part in problem["loc"]).upper()
-        given_value = "" if "PASSWORD" in name or "SECRET" in name else f" = {problem['input']!r}"
+        given_value = "" if any(word in name for word in ("PASSWORD", "SECRET", "KEY")) else f" = {problem['input']!r}"
         raise LongleafError(f"LONGLEAF_{name}{given_value}: {problem['msg']}") from exc

@@ -18,7 +18,8 @@ def signed_in(settings: Settings) -> bool:
         st.button("Log in", type="primary", on_click=st.login)
         return False
     email = str(st.user.get("email") or "")
-    if is_allowed(email, settings.oidc_allowed):
+    # Not all providers say so; where one says that the address is not this person's, it opens nothing.
+    if is_allowed(email, settings.oidc_allowed, verified=st.user.get("email_verified") is not False):
         return True
     st.title("Longleaf", anchor=False)
     st.error(f"{plain(email or 'This account')} may not use this Longleaf. Ask who runs it, or use another account.")
@@ -26,8 +27,14 @@ def signed_in(settings: Settings) -> bool:
     return False
 
 
-def is_allowed(email: str, allowed: str) -> bool:
-    """Whether an address is among those allowed: "anna@example.org, @example.com"; "" allows all."""
+def is_allowed(email: str, allowed: str, *, verified: bool = True) -> bool:
+    """Whether an address is among those allowed: "anna@example.org, @example.com"; "" allows all.
+
+    Args:
+        email: The address.
+        allowed: Addresses and @domains, separated by commas.
+        verified: Whether it is known to be the person's own; else it only serves where all are allowed.
+    """
     entries = [entry.strip().casefold() for entry in allowed.split(",") if entry.strip()]
     address = email.casefold()
-    return not entries or any(address == e or (e.startswith("@") and address.endswith(e)) for e in entries)
+    return not entries or verified and any(address == e or (e.startswith("@") and address.endswith(e)) for e in entries)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from longleaf.ingestion import Document, Library
 
-from .options import AsJson, Home, print_json
+from .options import AsJson, BaseUrl, ContextTokens, Home, Reader, print_json
 from .progress import StageProgress
 from .render import print_view
 from .settings import Settings, load_settings
@@ -40,15 +40,9 @@ def summary(
     ] = None,
     form: Annotated[Literal["prose", "bullets"], typer.Option("--format", help="Running text, or lines.")] = "prose",
     anew: Annotated[bool, typer.Option("--anew", help="Make it again although it is kept.")] = False,
-    reader: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="Reader: a name from `longleaf model list`, a model folder, a .gguf file, or 'none'."
-        ),
-    ] = None,
-    context_tokens: Annotated[
-        int | None, typer.Option(help="Context that the reader is run with.", show_default=False)
-    ] = None,
+    reader: Reader = None,
+    base_url: BaseUrl = None,
+    context_tokens: ContextTokens = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +53,7 @@ def summary(
 
         longleaf summary report.pdf --length short --focus "debt"
     """
-    settings = load_settings(home=home, reader=reader, context_tokens=context_tokens)
+    settings = load_settings(home=home, reader=reader, base_url=base_url, context_tokens=context_tokens)
     with open_library(settings) as library, StageProgress(err, quiet=as_json and not err.is_terminal) as progress:
         found = _document(library, document, settings, progress)
         answerer = open_answerer(settings, library)

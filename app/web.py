@@ -62,7 +62,7 @@ def server_config(settings: Settings, address: str, port: int) -> dict[str, Any]
         "logger.hideWelcomeMessage": True,
         "theme.primaryColor": FOREST,
         "theme.light.primaryColor": FOREST,
-        "theme.dark.primaryColor": "#5fa982",
+        "theme.dark.primaryColor": "#3b8460",
     }
 
 

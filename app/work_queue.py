@@ -311,6 +311,13 @@ class WorkQueue:
         with self._lock:
             return self._jobs.get(job_id)
 
+    def forget(self, job_id: str) -> None:
+        """Has a job that is over no longer found; one that is not over, or not there, is left as it is."""
+        with self._lock:
+            if job_id in self._finished:
+                self._finished.remove(job_id)
+                del self._jobs[job_id]
+
     def views(self, owner: str | None = None) -> list[JobView[Any]]:
         """How all jobs, or those of one owner, stand at the same moment."""
         with self._lock:

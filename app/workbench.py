@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longleaf.errors import ModelNotInstalledError
+from longleaf.errors import ModelNotInstalledError, ReaderError
 from longleaf.ingestion import Library, ParserLimits
 from longleaf.model import model_path, resolve
 
@@ -20,10 +20,23 @@ from .settings import Settings
 if TYPE_CHECKING:
     from longleaf.model import ChatLongleaf
     from longleaf.retrieval import Answerer, LongleafEmbeddings, PassageStore
+    from longleaf.retrieval.endpoint import EndpointReader
 
-__all__ = ["is_path", "load_models", "open_answerer", "open_library", "open_store", "reader_name"]
+__all__ = [
+    "is_endpoint",
+    "is_path",
+    "load_models",
+    "open_answerer",
+    "open_library",
+    "open_server_reader",
+    "open_store",
+    "reader_name",
+]
 
 logger = logging.getLogger(__name__)
+
+ENDPOINT = "openai:"
+"""Before the name of a model that a server with OpenAI's interface runs."""
 
 
 @contextmanager
@@ -43,6 +56,8 @@ def open_answerer(settings: Settings, library: Library, *, with_reader: bool = T
     Raises:
         ModelNotInstalledError: A reader was named and is not on this machine.
         UnknownModelError: No reader or embedder of that name.
+        ReaderError: The reader is a server's, which can't be reached or refuses.
+        MissingExtraError: The reader is a server's, and the client for it is not installed.
     """
     reader = _reader(settings) if with_reader else None
     from longleaf.retrieval import Answerer
@@ -73,14 +88,16 @@ def open_store(settings: Settings, library: Library) -> "PassageStore":
 
 def reader_name(settings: Settings) -> str:
     """The reader's own name: "embedded" is the one that suits this machine's memory."""
-    if is_path(settings.reader):
+    if settings.reader == "none" or is_endpoint(settings.reader) or is_path(settings.reader):
         return settings.reader
     return next((spec.name for spec in resolve(settings.reader) if spec.role == "reader"), settings.reader)
 
 
-def _reader(settings: Settings) -> "ChatLongleaf | None":
+def _reader(settings: Settings) -> "ChatLongleaf | EndpointReader | None":
     if settings.reader == "none":
         return None
+    if is_endpoint(settings.reader):
+        return open_server_reader(settings)
     name = reader_name(settings)
     try:
         if not is_path(name):
@@ -107,8 +124,43 @@ def _reader(settings: Settings) -> "ChatLongleaf | None":
     return reader
 
 
+def open_server_reader(settings: Settings) -> "EndpointReader":
+    """The reader of these settings where it is the model of a server, which is asked about it here.
+
+    Raises:
+        MissingExtraError: The client is not installed.
+        ReaderError: The server's address is missing, or it can't be reached or refuses.
+        UnknownModelError: The server has no such model.
+        ContextOverflowError: More tokens are asked for than the server takes.
+    """
+    from longleaf.retrieval.endpoint import OPENAI_URL, open_endpoint
+
+    own, given = settings.openai_api_key, settings.reader_key
+    if not settings.base_url and not own:
+        raise ReaderError(
+            f"{settings.reader} is a model of a server, and its address is missing: give --base-url "
+            "http://HOST:PORT/v1 (LONGLEAF_BASE_URL), or set OPENAI_API_KEY to ask OpenAI"
+        )
+    base_url = (settings.base_url or OPENAI_URL).rstrip("/")
+    key = given or (own if base_url == OPENAI_URL else None)  # OpenAI's key is nobody else's to see
+    return open_endpoint(
+        settings.reader.removeprefix(ENDPOINT),
+        base_url,
+        key.get_secret_value() if key else None,
+        context_tokens=settings.context_tokens,
+        timeout_s=settings.reader_timeout_s,
+    )
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether a reader is the model of a server."""
+    return name.startswith(ENDPOINT)
+
+
 def is_path(name: str) -> bool:
     """Whether a reader is named by its file or folder."""
+    if is_endpoint(name):
+        return False  # though a server may name its model by a file
     return name.endswith(".gguf") or Path(name).expanduser().is_dir()
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AppPage"]
 
-ANSWER_TIMEOUT_S = 180.0
+ANSWER_TIMEOUT_S = 400.0
 _APP = '[data-testid="stApp"]'
 
 

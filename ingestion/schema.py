@@ -9,7 +9,7 @@ from pathlib import Path
 
 from longleaf.errors import SchemaVersionError
 
-__all__ = ["MIGRATIONS", "migrate"]
+__all__ = ["JOB_TABLES", "MIGRATIONS", "migrate", "statements_of"]
 
 MIGRATIONS: tuple[str, ...] = (
     # 1: documents and their pages
@@ -226,7 +226,50 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE documents ADD COLUMN file_name TEXT NOT NULL DEFAULT '';    -- at first adding; '' while it is the name
     """,
+    # 6: jobs over many documents (written by `longleaf.app.jobs`, in words that PostgreSQL understands as well)
+    """
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,                 -- 'summarize' or 'extract'
+        output TEXT NOT NULL,               -- folder
+        spec TEXT NOT NULL,                 -- JSON: what is to be done with each document
+        state TEXT NOT NULL CHECK (state IN ('open', 'cancelled')),
+        made_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL
+    );
+    CREATE TABLE job_items (
+        job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        source TEXT NOT NULL,               -- path of the file
+        position INTEGER NOT NULL,          -- in the order of adding; may have gaps
+        output_name TEXT NOT NULL,          -- of the item's own file, without suffix
+        sha256 TEXT NOT NULL,               -- of the file; '' where it could not be read
+        work_key TEXT NOT NULL,             -- the same file and the same spec are the same work
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'failed', 'cancelled')),
+        attempts INTEGER NOT NULL DEFAULT 0,        -- grows with each claim: who works on an older one is late
+        interrupted INTEGER NOT NULL DEFAULT 0,     -- times that the process went away in the middle
+        owner TEXT NOT NULL DEFAULT '',     -- the process at work
+        node TEXT NOT NULL DEFAULT '',      -- the machine that worked on it last: readings lie there
+        seen_at TEXT NOT NULL DEFAULT '',   -- the owner's last sign of life
+        draft TEXT NOT NULL DEFAULT '',     -- JSON: what is done of an item that is not
+        result TEXT NOT NULL DEFAULT '',    -- JSON
+        reason TEXT NOT NULL DEFAULT '',    -- of a failure
+        lasting INTEGER NOT NULL DEFAULT 0, -- 1: it fails again with the same file
+        model TEXT NOT NULL DEFAULT '',
+        n_pages INTEGER NOT NULL DEFAULT 0,
+        tokens_read INTEGER NOT NULL DEFAULT 0,
+        tokens_reused INTEGER NOT NULL DEFAULT 0,
+        tokens_written INTEGER NOT NULL DEFAULT 0,
+        seconds DOUBLE PRECISION NOT NULL DEFAULT 0,
+        finished_at TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (job_id, source)
+    );
+    CREATE INDEX job_items_by_state ON job_items (job_id, state, position);
+    CREATE INDEX job_items_by_sha256 ON job_items (sha256);
+    """,
 )
+
+JOB_TABLES = MIGRATIONS[5]
+"""The tables of jobs alone, for a PostgreSQL that several machines share."""
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -251,7 +294,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")  # another process may be migrating: look again behind the lock
     try:
         for version in range(_version(connection), newest):
-            for statement in _statements(MIGRATIONS[version]):
+            for statement in statements_of(MIGRATIONS[version]):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {version + 1}")
         connection.execute("COMMIT")
@@ -265,7 +308,7 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _statements(script: str) -> list[str]:
+def statements_of(script: str) -> list[str]:
     """Split a script; `executescript` would commit in the middle."""
     found, current = [], ""
     for line in script.splitlines(keepends=True):

@@ -102,7 +102,7 @@ def as_reader(chat: BaseChatModel, context_tokens: int | None = None) -> Reader:
     return ChatModelReader(chat, context_tokens)
 
 
-_WORD_TOKENS = 16
+WORD_TOKENS = 16
 """Room for a reply of one word, be it in a sentence."""
 
 
@@ -124,12 +124,12 @@ class ChatModelReader:
         self.model_name = _name_of(chat)
         stated = context_tokens or (getattr(chat, "profile", None) or {}).get("max_input_tokens")
         self.context_tokens: int = stated or DEFAULT_CONTEXT_TOKENS
-        self._counts = _counts_offline(chat)
+        self._count = self._own_count()
         self.notes = tuple(
             note
             for note, holds in (
                 (f"its context is not known and taken as {DEFAULT_CONTEXT_TOKENS:,} tokens", not stated),
-                (f"its tokens are estimated, one for each {BYTES_PER_TOKEN} bytes", not self._counts),
+                (f"its tokens are estimated, one for each {BYTES_PER_TOKEN} bytes", not self._count),
             )
             if holds
         )
@@ -138,12 +138,12 @@ class ChatModelReader:
     @property
     def tokenizer_name(self) -> str:
         """Token counts are kept under it: an estimate never passes for a count."""
-        return self.model_name if self._counts else f"{self.model_name}, estimated by {BYTES_PER_TOKEN} bytes"
+        return self.model_name if self._count else f"{self.model_name}, estimated by {BYTES_PER_TOKEN} bytes"
 
     def get_num_tokens(self, text: str) -> int:
         """Tokens of a text by the model's own count where that needs no network, else an estimate."""
-        if self._counts:
-            return self.chat.get_num_tokens(text)
+        if self._count:
+            return self._count(text)
         return math.ceil(len(text.encode()) / BYTES_PER_TOKEN)
 
     def invoke(
@@ -161,7 +161,7 @@ class ChatModelReader:
             ReaderError: The model can't be reached, or refuses.
         """
         if should_stop is None:
-            with self._errors():
+            with self.errors():
                 return self._limited(max_tokens).invoke(list(input), config)
         whole: AIMessageChunk | None = None
         for chunk in self.stream(input, config, max_tokens=max_tokens, on_read=on_read, should_stop=should_stop):
@@ -182,7 +182,7 @@ class ChatModelReader:
         Raises:
             ReaderError: The model can't be reached, or refuses.
         """
-        with self._errors(), contextlib.closing(self._open(input, config, max_tokens)) as chunks:
+        with self.errors(), contextlib.closing(self._open(input, config, max_tokens)) as chunks:
             for chunk in chunks:
                 yield chunk
                 if should_stop is not None and should_stop():
@@ -197,10 +197,19 @@ class ChatModelReader:
         Raises:
             ReaderError: The model can't be reached, or refuses.
         """
-        with self._errors():
-            words = re.findall(r"\w+", str(self._limited(_WORD_TOKENS).invoke(list(messages)).text).casefold())
+        with self.errors():
+            text = str(self._limited(WORD_TOKENS).invoke(list(messages)).text)
+        return self._by_word(text, options)
+
+    @staticmethod
+    def _by_word(text: str, options: Sequence[str]) -> dict[str, float]:
+        words = re.findall(r"\w+", text.casefold())
         chosen = next((option for word in words for option in options if word == option.casefold()), None)
         return {option: float(option == chosen) if chosen else 1 / len(options) for option in options}
+
+    def _own_count(self) -> Callable[[str], int] | None:
+        """What counts the tokens of a text as the model does; None where they are to be estimated."""
+        return self.chat.get_num_tokens if _counts_offline(self.chat) else None
 
     def _open(self, messages: Sequence[BaseMessage], config: RunnableConfig | None, max_tokens: int) -> Any:
         return self._limited(max_tokens).stream(list(messages), config)
@@ -220,7 +229,8 @@ class ChatModelReader:
         return chat.model_copy(update={limit: max_tokens})
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Turns what the provider's client raises in the block into a `ReaderError` in our words."""
         try:
             yield
         except LongleafError:

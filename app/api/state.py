@@ -64,7 +64,15 @@ class ApiState:
             ApiError: There is none on this machine.
         """
         reader = self.service.answerer.reader
-        if not isinstance(reader, ChatLongleaf):
+        if reader is not None and not isinstance(reader, ChatLongleaf):
+            raise ApiError(
+                503,
+                f"{reader.model_name} is read from another server: ask that one, or use /v1/ask here",
+                kind="server_error",
+                code="not_installed",
+                headers={"x-should-retry": "false"},
+            )
+        if reader is None:
             raise ApiError(
                 503,
                 "no reader is installed here: run `longleaf model pull embedded`, and start the server again",

@@ -49,7 +49,7 @@ def main() -> None:
     ready = bool(chosen) or (chat is not None and bool(chat.documents))
     hint = "Ask about it" if ready else "Choose a document first"
     question = st.chat_input(hint, disabled=not ready, max_chars=MAX_QUESTION_CHARS, key="question")
-    if question:
+    if question and question.strip():
         with errors_shown():
             ask(desk, chat, chosen, question)
             st.rerun()
@@ -80,10 +80,13 @@ def draw_welcome(desk: Service) -> None:
 def models_line(desk: Service) -> str:
     """Who answers, as Markdown, and what to fetch where nobody does."""
     answerer = desk.answerer
-    fetch = "" if answerer.reader and answerer.embedder else " Fetch what is missing on the page Models."
+    no_reader_wanted = desk.settings.reader == "none"
+    complete = (answerer.reader or no_reader_wanted) and answerer.embedder
+    fetch = "" if complete else " Fetch what is missing on the page Models."
     search = "" if answerer.embedder else " Search is by words alone."
     if answerer.reader is None:
-        return f"No reader is installed: answers are sentences of the document.{search}{fetch}"
+        why = "No reader is used" if no_reader_wanted else "No reader is installed"
+        return f"{why}: answers are sentences of the document.{search}{fetch}"
     return f"Answers by {view.plain(answerer.reader.model_name)}.{search}{fetch}"
 
 

@@ -13,7 +13,7 @@ from longleaf.app.ui.memory_chart import TRANSFORMER, memory_chart
 from longleaf.app.ui.model_list import draw_downloads, draw_fetch_button, draw_models
 from longleaf.app.ui.readings_list import draw_readings
 from longleaf.app.ui.session import errors_shown, service
-from longleaf.app.workbench import reader_name
+from longleaf.app.workbench import is_endpoint, reader_name
 from longleaf.model import get_spec
 from longleaf.model.plan import count_parameters
 from longleaf.model.public_models import PUBLIC_MODELS
@@ -100,7 +100,8 @@ def draw_fit(desk: Service) -> None:
 def plannable(desk: Service) -> list[str]:
     """The readers whose shape is known; the one in use first, else one that shows what a hybrid is for."""
     settings = desk.settings
-    first = reader_name(settings) if desk.answerer.reader is not None else EXAMPLE
+    name = reader_name(settings)
+    first = name if desk.answerer.reader is not None and not is_endpoint(name) else EXAMPLE
     return list(dict.fromkeys([first, *PUBLIC_MODELS, *pulled_repos(settings.models_dir)]))
 
 

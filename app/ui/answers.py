@@ -30,9 +30,8 @@ if (!window.longleafCopies) {
       area.value = text; document.body.append(area); area.select();
       document.execCommand("copy"); area.remove();
     }
-    const label = button.textContent;
     button.textContent = "Copied";
-    setTimeout(() => { button.textContent = label; }, 1500);
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
 }
 </script>"""

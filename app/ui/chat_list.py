@@ -21,7 +21,7 @@ def opened(service: Service) -> Chat | None:
         return None
     try:
         chat = service.chats.find(int(given))
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or none that the database has
         st.warning(f"“{plain(str(given))}” names no chat: the link may be cut off. Choose one from the list.")
     except LibraryError as exc:
         st.warning(plain(str(exc)))

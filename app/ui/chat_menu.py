@@ -64,9 +64,12 @@ def _draw_menu(service: Service, chat: Chat) -> None:
 
 @st.dialog("Rename this chat")
 def _rename(service: Service, chat: Chat) -> None:
-    st.text_input("Title", chat.title, max_chars=120, key="new-chat-title")
-    if st.button("Rename", type="primary", key="rename-chat-now", on_click=_rename_now, args=(service, chat)):
-        st.rerun()
+    with st.form("rename-chat-form", border=False):  # the Enter key renames too
+        st.text_input("Title", chat.title, max_chars=120, key="new-chat-title")
+        if st.form_submit_button(
+            "Rename", type="primary", key="rename-chat-now", on_click=_rename_now, args=(service, chat)
+        ):
+            st.rerun()
 
 
 def _rename_now(service: Service, chat: Chat) -> None:
@@ -80,7 +83,8 @@ def _rename_now(service: Service, chat: Chat) -> None:
 def _delete(service: Service, chat: Chat) -> None:
     n = chat.n_turns
     st.markdown(
-        f"{plain(chat.title)}: {n} question{'' if n == 1 else 's'} with what came of them will be gone. "
+        f"{plain(chat.title)}: {n} question{'' if n == 1 else 's'} with what came of {'it' if n == 1 else 'them'} will "
+        "be gone. "
         "The documents stay, and so do branches of this chat."
     )
     if st.button("Delete", type="primary", key="delete-chat-now", on_click=_delete_now, args=(service, chat)):

@@ -31,6 +31,7 @@ def choose_documents(service: Service, documents: list[Document]) -> list[Docume
         placeholder="Choose one or several",
     )
     st.session_state["ask_documents"] = chosen
+    _forget_other_collection(service, ready, chosen)
     for sha256 in chosen:
         for warning in ready[sha256].warnings:
             st.caption(f":material/warning: {plain(ready[sha256].name)}: {plain(warning)}")
@@ -66,12 +67,21 @@ def _choose_collection(service: Service, ready: dict[str, Document]) -> None:
             st.button(
                 plain(collection.name),
                 key=f"ask-collection-{collection.id}",
-                help=f"Choose the {len(members)} documents of this collection",
+                help=f"Choose what it holds: {len(members)} document{'' if len(members) == 1 else 's'}",
                 icon=":material/folder_special:",
                 disabled=not members,
                 on_click=_take_collection,
                 args=(collection.name, members),
             )
+
+
+def _forget_other_collection(service: Service, ready: dict[str, Document], chosen: list[str]) -> None:
+    """A chat is of a collection where it is about just what that holds, and not where the choice was changed since."""
+    state = st.session_state
+    if name := state.get("ask_collection"):
+        ids = next((each.document_ids for each in service.library.collections.all() if each.name == name), ())
+        if set(chosen) != {sha256 for sha256, document in ready.items() if document.id in ids}:
+            state["ask_collection"] = None
 
 
 def _take_collection(name: str, members: list[str]) -> None:

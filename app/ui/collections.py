@@ -60,16 +60,16 @@ def _take_out(service: Service, collection: Collection, document: Document) -> N
 
 @st.dialog("Rename this collection")
 def _rename(service: Service, collection: Collection) -> None:
-    st.text_input("Name", collection.name, key="new-collection-name")
-
     def rename() -> None:
         try:
             service.library.collections.rename(collection.name, st.session_state["new-collection-name"])
         except LongleafError as exc:
             notice(str(exc))
 
-    if st.button("Rename", type="primary", key="rename-collection-now", on_click=rename):
-        st.rerun()
+    with st.form("rename-collection-form", border=False):  # the Enter key renames too
+        st.text_input("Name", collection.name, key="new-collection-name")
+        if st.form_submit_button("Rename", type="primary", key="rename-collection-now", on_click=rename):
+            st.rerun()
 
 
 @st.dialog("Remove this collection?")

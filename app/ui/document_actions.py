@@ -71,15 +71,15 @@ def _said(work: Callable[[], object], text: str) -> None:
 
 @st.dialog("Rename")
 def _rename(service: Service, document: Document) -> None:
-    st.text_input("Name", document.name, max_chars=200, key="new-document-name")
-    st.caption("What was read of it stays, and so do its chats.")
-
     def rename() -> None:
         name = st.session_state["new-document-name"]
         _said(lambda: service.rename(document, name), "Renamed.")
 
-    if st.button("Rename", type="primary", key="rename-document-now", on_click=rename):
-        st.rerun()
+    with st.form("rename-document-form", border=False):  # the Enter key renames too
+        st.text_input("Name", document.name, max_chars=200, key="new-document-name")
+        st.caption("What was read of it stays, and so do its chats.")
+        if st.form_submit_button("Rename", type="primary", key="rename-document-now", on_click=rename):
+            st.rerun()
 
 
 @st.dialog("Remove from the library?")

@@ -1,5 +1,7 @@
 """The documents as a table to choose from: one widget, whatever their number, as a thousand rows must open quickly."""
 
+import hashlib
+
 import pandas as pd
 import streamlit as st
 
@@ -27,13 +29,16 @@ def choose(rows: list[CatalogRow]) -> list[Document]:
         }
     )
     column = st.column_config
+    # Rows are chosen by their numbers, which Streamlit keeps for as long as the key: other rows are another table, else
+    # what follows a removed document would be chosen in its place.
+    shown = hashlib.sha256("".join(row.document.sha256 for row in rows).encode()).hexdigest()
     chosen = st.dataframe(
         table,
         hide_index=True,
         height=ROW_PX * (min(len(rows), MAX_ROWS_SHOWN) + 1) + 3,
         on_select="rerun",
         selection_mode="multi-row",
-        key="documents-table",
+        key=f"documents-table-{shown[:12]}",
         column_config={
             "name": column.TextColumn("Name", width="large", pinned=True),
             "pages": column.NumberColumn("Pages", format="localized"),

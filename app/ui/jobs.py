@@ -45,9 +45,10 @@ def draw_progress(
 
 
 def stage_line(view: JobView[Any]) -> str:
-    """Such as "embedding passages: 32 of 210, 14 s left" or "waiting, 2nd in line"."""
+    """Such as "embedding passages: 32 of 210, 14 s left" or "waiting: 2 in line before it"."""
     if view.state == "waiting":
-        return "next in line" if view.place == 1 else f"waiting: {view.place} in line before it is done"
+        before = (view.place or 1) - 1
+        return f"waiting: {before} in line before it" if before else "next in line"
     text = view.stage or "starting"
     if view.done < view.total > 1:
         text += f": {view.done:,} of {view.total:,}"

@@ -36,15 +36,21 @@ def _draw_open(service: Service, turn_id: int) -> None:
     """A question that waits or is being answered; draws itself again until there is something to keep."""
     try:
         turn = service.chats.turn(turn_id)
+        job = service.job_of(turn)
+        is_over = job is not None and job.wait(0)
+        turn = service.chats.turn(turn_id) if is_over else turn  # what came of a job is kept before it is over
     except LongleafError:  # asked anew, or removed, in another window
         st.rerun(scope="app")
     if not turn.is_open:
         st.rerun(scope="app")
-    if job := service.job_of(turn):
-        shown = draw_progress(job, key=f"turn-{turn.id}", on_stop=lambda: service.stop(turn))
-        draft = shown.draft
+    if job and not is_over:
+        draft = draw_progress(job, key=f"turn-{turn.id}", on_stop=lambda: service.stop(turn)).draft
     else:
-        st.caption("Another process answers this question.")
+        # Over and still open: the library can't be written.
+        st.caption("What came of this question could not be kept." if job else "Another process answers this question.")
+        st.button(
+            "Stop", key=f"stop-turn-{turn.id}", on_click=service.stop, args=(turn,), icon=":material/stop_circle:"
+        )
         draft = turn.draft
     if draft:
         st.html(answer_view.draft_html(draft))

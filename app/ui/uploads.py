@@ -81,23 +81,30 @@ def draw_transfers(service: Service) -> None:
         if st.button("Put away", key=f"refused-{number}", type="tertiary"):
             state["refused"].pop(number)
             st.rerun()
+    if "told" not in state:  # what was over before this session began is no news to it
+        state["told"] = {view.id for view in _views(service) if view.finished}
+    if _hear_of_finished(service):
+        st.rerun()
     if any(not view.finished for view in _views(service)):
         _draw_running(service)
     else:
         _draw_finished(service)
 
 
+def _hear_of_finished(service: Service) -> bool:
+    """Has the page choose the documents that are there since it was last drawn; returns whether anything is over."""
+    state = st.session_state
+    newly = [view for view in _views(service) if view.finished and view.id not in state["told"]]
+    state["told"].update(view.id for view in newly)
+    added = [v.result.document.sha256 for v in newly if v.result and v.result.added and v.result.document]
+    state["just_added"] = [*state.get("just_added", []), *added]
+    return bool(newly)
+
+
 @st.fragment(run_every=REFRESH_S)
 def _draw_running(service: Service) -> None:
     """Draws itself again while files are being taken in; what is over makes the whole page new, once."""
-    told: set[str] = st.session_state.setdefault("told", set())
-    newly = [view for view in _views(service) if view.finished and view.id not in told]
-    if newly:
-        told.update(view.id for view in newly)
-        st.session_state["just_added"] = [
-            *st.session_state.get("just_added", []),
-            *(v.result.document.sha256 for v in newly if v.result and v.result.added and v.result.document),
-        ]
+    if _hear_of_finished(service):
         st.rerun(scope="app")
     with st.container(key="transfers"):
         for job in _jobs(service):
@@ -134,14 +141,13 @@ def _button(view: JobView[Outcome], label: str, meaning: str, service: Service, 
 
 def _put_away(job_id: str, service: Service, unfinished: Document | None) -> None:
     """Takes a line away, and goes on with the document that it is about where that was stopped."""
-    st.session_state.setdefault("put_away", set()).add(job_id)
+    service.work.forget(job_id)  # in the server, so that it does not come back with a refresh
     if unfinished is not None:
         service.go_on(unfinished, owner=owner())
 
 
 def _jobs(service: Service) -> list[Job[Outcome]]:
-    away = st.session_state.get("put_away", set())
-    return [job for job in service.work.jobs(owner()) if job.kind == "file" and job.id not in away]
+    return [job for job in service.work.jobs(owner()) if job.kind == "file"]
 
 
 def _views(service: Service) -> list[JobView[Outcome]]:

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDisconnect
 
-from longleaf.app import access
+from longleaf.app import access, launch
 from longleaf.app.access import COOKIE, AccessGate, is_loopback, secret_of
 from longleaf.app.launch import guarded, run_app_server
 from longleaf.app.settings import load_settings
@@ -184,3 +184,17 @@ def test_an_identity_provider_that_is_half_set_up_says_what_is_missing(tmp_path,
 )  # fmt: skip
 def test_who_is_allowed_by_address(email, allowed, may):
     assert is_allowed(email, allowed) is may
+
+
+def test_an_address_that_is_not_verified_opens_no_list():
+    assert not is_allowed("anna@example.org", "@example.org", verified=False)
+    assert is_allowed("anna@example.org", "", verified=False)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [("127.0.0.1", "http://127.0.0.1:8501"), ("0.0.0.0", "http://127.0.0.1:8501"), ("::1", "http://[::1]:8501"),
+     ("::", "http://[::1]:8501"), ("192.168.1.7", "http://192.168.1.7:8501")],
+)  # fmt: skip
+def test_the_address_that_is_told_is_one_that_the_server_listens_on(address, shown):
+    assert launch._url(address, 8501) == shown

@@ -115,12 +115,74 @@ def test_a_chat_is_there_again_for_another_session_and_by_its_link(tmp_path):
     assert "Odalys Ferrante" in shown(listed)
 
 
-@pytest.mark.parametrize("chat", ["7", "nonsense", "-1"])
+@pytest.mark.parametrize("chat", ["7", "nonsense", "-1", "99999999999999999999"])
 def test_a_link_to_no_chat_says_so_and_begins_a_new_one(tmp_path, chat):
     add(tmp_path)
     at = start(chat=chat)
     assert "chat" in at.warning[0].value
     assert at.multiselect[0].value
+
+
+def test_a_question_of_blanks_makes_no_chat(tmp_path):
+    add(tmp_path)
+    at = start()
+    at.chat_input[0].set_value("   ").run()
+    assert service().chats.all() == []
+
+
+def test_settings_that_cannot_be_read_let_nobody_in(tmp_path, monkeypatch):
+    add(tmp_path)
+    at = start()
+    assert at.chat_input
+    monkeypatch.setenv("LONGLEAF_TOP_K", "0")
+    at.run()
+    assert "LONGLEAF\\_TOP\\_K" in at.error[0].value
+    assert not at.chat_input
+    assert not at.file_uploader
+
+
+def test_a_question_that_another_process_answers_can_be_stopped(tmp_path):
+    document = add(tmp_path)
+    chats = service().chats
+    chat = chats.make([document])
+    turn = chats.ask(chat, "Why?")
+    at = start(chat=str(chat.id))
+    assert "Another process answers" in shown(at)
+    button(at, "Stop").click().run()
+    assert chats.turn(turn.id).state == "stopped"
+    assert "Stopped before it was answered" in shown(at.run())
+
+
+def test_a_file_that_was_just_added_is_asked_and_none_from_before_this_session(tmp_path):
+    def upload(name: str):
+        path = tmp_path / name
+        path.write_text(f"This is {name}.")
+        with path.open("rb") as file:
+            job = service().add_file(name, file, owner="test session id")
+        assert job.wait(60)
+        return job.view().result.document.sha256
+
+    upload("earlier.txt"), upload("later.txt")
+    chosen = upload("chosen.txt")
+    at = start()
+    assert at.multiselect[0].value == [chosen]
+    added = upload("added.txt")
+    at.run()
+    assert at.multiselect[0].value == [added]
+
+
+def test_a_chat_is_of_a_collection_only_where_it_asks_just_what_that_holds(tmp_path):
+    first = add(tmp_path)
+    second = add(tmp_path, "other.pdf", ("The mill has six stones.",))
+    service().library.collections.put("Filings", [first, second])
+    at = start()
+    button(at, "Filings").click().run()
+    ask(at, "How many stones has the mill?")
+    assert service().chats.all()[0].collection == "Filings"
+    button(at, "New chat").click().run()
+    at.multiselect[0].set_value([first.sha256]).run()
+    ask(at, "What is the keeper called?")
+    assert service().chats.all()[0].collection is None
 
 
 def test_not_found_says_what_was_read_and_opens_the_nearest_passages(tmp_path, monkeypatch):
@@ -193,7 +255,7 @@ def test_a_chat_is_renamed_and_deleted(tmp_path):
     at.run()
     assert r"Keepers of \*lights\*" in shown(at)
     button(at, "Delete").click().run()
-    assert "1 question with what came of them" in shown(at)
+    assert "1 question with what came of it" in shown(at)
     at.button(key="delete-chat-now").click().run()
     assert service().chats.all() == []
 

@@ -10,6 +10,7 @@ st = pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
 import longleaf.app.settings  # noqa: E402
+from longleaf.app.catalog import what_goes  # noqa: E402
 from longleaf.app.settings import load_settings  # noqa: E402
 from longleaf.app.ui.session import service  # noqa: E402
 from longleaf.app.workbench import open_library  # noqa: E402
@@ -120,6 +121,45 @@ def test_removing_says_what_goes_and_leaves_the_others(tmp_path):
     at.button(key="remove-documents-now").click().run()
     assert [document.sha256 for document in service().library.documents()] == [second.sha256]
     assert service().chats.all() == []
+
+
+def test_nothing_is_chosen_in_place_of_what_was_removed_or_is_not_found(tmp_path):
+    documents = add(tmp_path, "one.pdf", "two.pdf", "three.pdf")
+    at = start()
+    table = at.dataframe[0].proto.id
+    choose(at, documents[0])
+    assert at.dataframe[0].proto.id == table
+    at.text_input(key="find-documents").set_value("t").run()
+    assert at.dataframe[0].proto.id != table, "Streamlit keeps which rows are chosen for as long as this is the same"
+    assert at.button(key="remove-chosen").disabled
+    at.text_input(key="find-documents").set_value("").run()
+    choose(at, documents[0])
+    at.button(key="remove-chosen").click().run()
+    at.button(key="remove-documents-now").click().run()
+    assert list(at.dataframe[0].value["name"]) == ["three.pdf", "two.pdf"]
+    assert at.dataframe[0].proto.id != table
+    assert at.button(key="remove-chosen").disabled
+
+
+def test_what_goes_is_said_of_one_document_and_of_several(tmp_path):
+    first, second = add(tmp_path, "one.pdf", "two.pdf")
+    service().chats.make([first, second])
+    service().chats.make([second])
+    one, both = what_goes(service(), [first]), what_goes(service(), [first, second])
+    assert "1 chat says of it," in one
+    assert "stored copy" in one
+    assert "2 chats say of them," in both
+    assert "stored copies" in both
+
+
+def test_a_message_that_was_put_away_does_not_come_back(home):
+    at = start()
+    at.file_uploader[0].set_value([("bad.pdf", b"%PDF-1.7 nothing", "application/pdf")]).run()
+    wait(at)
+    assert r"bad\.pdf" in shown(at)
+    next(each for each in at.button if each.label == "✕").click().run()
+    assert r"bad\.pdf" not in shown(at)
+    assert r"bad\.pdf" not in shown(start())
 
 
 def test_a_document_removed_elsewhere_meanwhile_is_a_message(tmp_path):

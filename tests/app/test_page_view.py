@@ -1,5 +1,7 @@
 """What the browser draws: labels that tell pages apart, and a document's words as mere words."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from longleaf.app import page_view as view
@@ -88,3 +90,11 @@ def test_not_found_is_said_and_not_dressed_up():
     )
     assert "Not found in what was read." in html
     assert "sup" not in html
+
+
+@pytest.mark.parametrize(("place", "line"), [(1, "next in line"), (2, "waiting: 1 in line before it")])
+def test_who_waits_is_told_how_many_come_first(place, line):
+    pytest.importorskip("streamlit")
+    from longleaf.app.ui.jobs import stage_line
+
+    assert stage_line(SimpleNamespace(state="waiting", place=place)) == line

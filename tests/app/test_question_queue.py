@@ -540,6 +540,23 @@ def test_the_last_finished_jobs_are_kept_and_none_that_waits_is_dropped(work_que
     held.gate.set()
 
 
+def test_a_job_can_be_forgotten_when_it_is_over(work_queue: WorkQueue) -> None:
+    gate = threading.Event()
+    done = work_queue.submit("test", "done", lambda _: None, owner="anna")
+    assert done.wait(PATIENCE_S)
+    held = work_queue.submit("test", "held", lambda _: gate.wait(PATIENCE_S), owner="anna")
+    for job in (done, held):
+        work_queue.forget(job.id)
+        work_queue.forget(job.id)
+    assert work_queue.jobs() == [held]
+    assert work_queue.find(done.id) is None
+    gate.set()
+    assert held.wait(PATIENCE_S)
+    for n in range(KEEP_FINISHED + 1):
+        assert work_queue.submit("test", f"number {n}", lambda _: None, owner="anna").wait(PATIENCE_S)
+    assert len(work_queue.jobs()) == KEEP_FINISHED
+
+
 def test_what_a_finished_job_was_made_of_is_let_go(work_queue: WorkQueue) -> None:
     class Large:
         pass

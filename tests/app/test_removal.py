@@ -16,6 +16,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from longleaf.app.chats import Chats
+from longleaf.app.jobs import JobStore, ReaderSpec, Source, SummarizeSpec
+from longleaf.app.jobs.database import SqliteJobs
+from longleaf.app.jobs.store import Outcome
 from longleaf.app.removal import Gone, remove_document
 from longleaf.errors import DocumentNotFoundError
 from longleaf.ingestion import Document, Library
@@ -224,6 +227,13 @@ def test_a_removed_document_leaves_nothing_in_any_file(open_desk: OpenDesk, othe
     Summarizer(desk.answerer).summarize(secret, options=SummaryOptions("short"))
     narrow = open_desk(context_tokens=1500)
     Summarizer(narrow.answerer, part_tokens=600).summarize(secret, options=SummaryOptions("short", language="Danish"))
+    jobs = JobStore(SqliteJobs(library))
+    job = jobs.open(tmp_path / "out", SummarizeSpec(reader=ReaderSpec(reader="tiny")))
+    jobs.plan(job, [Source(tmp_path / secret.file_name, secret.sha256), Source(tmp_path / "x.txt", other.sha256)])
+    for text in (f"{WORDS['table']} fees", "Line 1 tells of ferries."):
+        assert (item := jobs.claim(job, "anna", "here"))
+        jobs.keep_draft(item, f"{text} draft")
+        assert jobs.finish(item, Outcome({"text": text, "sha256": item.sha256}), 1.0)
     desk.answerer.store.save_indexes()
     desk.answerer.store.index("hash").save()
     library.connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # words in the file and in the log
@@ -239,6 +249,7 @@ def test_a_removed_document_leaves_nothing_in_any_file(open_desk: OpenDesk, othe
     assert gone.readings_bytes > 0
     left = {name: places for name, places in found(library.home, searched).items() if places}
     assert left == {}
+    assert [item.sha256 for item in jobs.items(job)] == [other.sha256]
     assert 0 < desk.of(other) < n_other, "what was read of other documents alone stays"
     assert len(desk.readings.list()) == desk.of(other), "every reading says what it is of"
     library.close()

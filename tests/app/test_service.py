@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -22,8 +23,13 @@ from longleaf.app.chats import KeptTurn, answer_of
 from longleaf.app.service import Service
 from longleaf.app.settings import load_settings
 from longleaf.app.work_queue import Control, Job
+from longleaf.app.workbench import open_library
 from longleaf.errors import DocumentNotFoundError, LibraryError, QuestionError, StorageError
 from longleaf.ingestion import Document
+from longleaf.model.readings import ReadingStore
+from longleaf.model.state import DecoderState
+
+from .test_reading_commands import CONFIG
 
 PATIENCE_S = 30.0
 SOON_S = 1.0
@@ -314,6 +320,47 @@ def test_removing_a_document_stops_what_is_answered_from_it_and_forgets_it(servi
     assert service.remove([document]) == []
 
 
+def test_removing_a_document_that_is_being_read_in_stops_that_first(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_progress = Control.progress
+
+    def halt_at_page_50(self: Control, stage: str, done: int, total: int, seconds_left: float | None = None) -> None:
+        plain_progress(self, stage, done, total, seconds_left)
+        if stage == "reading pages" and done >= 50:
+            wait_until(self.should_stop)
+
+    monkeypatch.setattr(Control, "progress", halt_at_page_50)
+    lines = tuple(f"Page {n} of the log speaks of ship {n}." for n in range(1, 201))
+    job = service.add_file("log.pdf", pdf(*lines), owner="anna")
+    wait_until(lambda: job.view().done >= 50)
+    (document,) = service.library.documents()
+    (gone,) = service.remove([document])
+    assert gone.removed.pages > 0
+    assert over(job).state == "stopped"
+    assert service.library.documents() == []
+    assert service.work.find(job.id) is None, "there is nothing that it could go on with"
+
+
+def test_readings_of_documents_that_are_gone_go_when_a_server_starts(home: Path) -> None:
+    with open_library(load_settings()) as library:
+        path = home.parent / "notes.txt"
+        path.write_text("A note.")
+        document = library.add(path).document
+    store = ReadingStore(home / "readings")
+    for seed, sources in enumerate(([document.sha256], [document.sha256, "0" * 64], ["0" * 64], [])):
+        state = DecoderState.empty(CONFIG, "f" * 64, torch.float32, torch.float32, torch.device("cpu"))
+        state.note(range(seed, 300 + seed))
+        assert store.keep(state, seconds=1.0, sources=sources)
+    service = Service(load_settings())
+    try:
+        for job in service.work.jobs():
+            assert over(job).state == "answered"
+        assert {reading.sources for reading in store.list()} == {(document.sha256,), ()}
+    finally:
+        service.close()
+
+
 def test_a_document_goes_by_its_new_name_everywhere(service: Service) -> None:
     document = add(service)
     chat = service.chats.make([document])
@@ -348,7 +395,10 @@ def test_closing_in_the_middle_of_an_answer_leaves_a_stopped_turn_and_no_scratch
         kept = following.chats.turn(turn.id)
         assert kept.state == "stopped"
         assert answer_of(kept).reply.startswith("The")
-        assert following.chats.turn(waiting.id).state == "stopped"
+        never_begun = following.chats.turn(waiting.id)
+        assert never_begun.state == "stopped"
+        assert kept.note.startswith("Interrupted"), "it was no person who stopped it"
+        assert never_begun.note.startswith("Interrupted")
         assert answered(following, following.regenerate(chat, owner="anna")).state == "answered"
     finally:
         following.close()

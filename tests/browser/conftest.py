@@ -13,7 +13,9 @@ from longleaf.model import is_installed
 Open = Callable[..., AppPage]
 
 
-@pytest.fixture(scope="module")  # Playwright's event loop runs while this is open: async tests elsewhere need none running
+@pytest.fixture(
+    scope="module"
+)  # Playwright's event loop runs while this is open: async tests elsewhere need none running
 def chromium() -> Iterator[Any]:
     if chromium_path() is None:
         pytest.skip("no Chromium here: apt install chromium")
@@ -33,7 +35,7 @@ def open_app(chromium: Any) -> Iterator[Open]:
 
     def open_page(server: AppServer, path: str = "/", **options: Any) -> AppPage:
         context = chromium.new_context(**({"viewport": {"width": 1280, "height": 720}} | options))
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(90_000)  # two cores may be busy with other tests
         contexts.append(context)
         return AppPage(context.new_page(), server.url).open(path)
 

@@ -32,7 +32,7 @@ def test_from_the_first_visit_to_nothing_left(
     app.wait_for_text("40 pages in")
 
     app.ask(QUESTION)
-    app.answered()  # so short that the page may miss its draft; that drafts are shown is checked where an oath is written
+    app.answered()  # so short that the page may miss its draft; drafts are looked for where an oath is written
     assert "77,197" in app.answers()[0]
 
     check_that_the_mark_lies_on_the_quoted_words(server, app)

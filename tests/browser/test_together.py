@@ -25,10 +25,10 @@ def server(start_server: Start) -> AppServer:
 
 @pytest.fixture(scope="module")
 def log_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text of some 2,000 tokens: it fits the reader, which takes ten seconds to read it."""
+    """A text of some 1,400 tokens: it fits the reader, which takes several seconds to read it."""
     path = tmp_path_factory.mktemp("files") / "log book.txt"
     lines = (
-        f"Day {n}: {n % 7} ships passed, the wind was {n % 9} Beaufort, oil {n * 3} gallons." for n in range(1, 75)
+        f"Day {n}: {n % 7} ships passed, the wind was {n % 9} Beaufort, oil {n * 3} gallons." for n in range(1, 50)
     )
     path.write_text("The log book of Fastnet lighthouse.\n" + "\n".join(lines))
     return path
@@ -80,11 +80,10 @@ def test_stop_ends_reading_and_what_was_read_is_not_read_again(
     app = open_app(server)
     app.upload([log_book])
     has_it(app)
-    app.ask("How many ships passed on day 60?")
-    app.page.get_by_text("reads").first.wait_for()  # "… reads (tokens): 512 of 2,012"
+    app.ask("How many ships passed on day 40?")
+    app.page.get_by_text("reads").first.wait_for()  # "… reads (tokens): 512 of 1,402"
     time.sleep(2)
     stop(app)
-    assert "Stopped" in app.text()
 
 
 def test_two_people_ask_and_one_stops(server: AppServer, open_app: Open, log_book: Path) -> None:
@@ -152,4 +151,4 @@ def stop(app: AppPage) -> None:
     app.page.locator("[class*=st-key-stop-turn] button").dispatch_event("click")
     app.page.get_by_text("Stopped").first.wait_for()
     app.settle()
-    assert not app.answers()
+    assert app.answers() == ["Stopped before the answer was complete."]
