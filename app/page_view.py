@@ -37,11 +37,13 @@ STYLE = """<style>
 .ll-copy { font: inherit; font-size: .875rem; color: inherit; background: none; border: 0; padding: .45rem 0;
   cursor: pointer; }
 .ll-copy:hover { color: #2fa866; }
+.ll-copy:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 .ll-draft { opacity: .85; border-left: 3px solid #2fa866; padding-left: .7rem; }
 .st-key-welcome { max-width: 46rem; margin: 8vh auto 0; }
 [data-testid="stSidebar"] [data-testid="stAlertContainer"] { padding: .5rem .7rem; }
 [data-testid="stSidebar"] [data-testid="stAlertContainer"] p { font-size: .84rem; }
 [class*="st-key-place-"] button { min-height: 0; padding: .05rem .7rem; border-radius: 999px; }
+@media (pointer: coarse) { [class*="st-key-place-"] button { padding: .4rem .9rem; } }
 .ll-plain { white-space: pre-wrap; overflow-wrap: anywhere; }
 .ll-answer { font-size: 1.05rem; line-height: 1.5; overflow-wrap: anywhere; }
 .ll-answer sup { opacity: .7; }

@@ -39,10 +39,10 @@ class Gone:
 def remove_document(
     document: Document, library: Library, store: "PassageStore", chats: Chats, readings: "ReadingStore"
 ) -> Gone:
-    """Removes a document: rows, stored file, passages, vectors, summaries, readings, what chats say of it and what jobs
-    in the library's database made of it.
+    """Removes a document: rows, stored file, passages, vectors, summaries, readings, and what chats and jobs say of it.
 
-    The document itself goes after what can be found through it alone: whoever is killed in between can do it again.
+    Of jobs those are meant that the library's own database keeps. The document itself goes after what can be found
+    through it alone: whoever is killed in between can do it again.
 
     Raises:
         DocumentNotFoundError: It is not there (any more).

@@ -37,4 +37,6 @@ def is_allowed(email: str, allowed: str, *, verified: bool = True) -> bool:
     """
     entries = [entry.strip().casefold() for entry in allowed.split(",") if entry.strip()]
     address = email.casefold()
-    return not entries or verified and any(address == e or (e.startswith("@") and address.endswith(e)) for e in entries)
+    if not entries:
+        return True
+    return verified and any(address == e or (e.startswith("@") and address.endswith(e)) for e in entries)

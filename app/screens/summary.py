@@ -20,7 +20,6 @@ from longleaf.retrieval.summary_record import Summary
 def main() -> None:
     """Draws the page."""
     desk = service()
-    st.html(COPY_SCRIPT, unsafe_allow_javascript=True)
     if "page" in st.query_params:  # without, a link is to the document's summary
         viewer.open_from_link(desk)
     talk, side = st.columns([5, 7], gap="medium") if viewer.shown() else (st.container(), None)
@@ -31,6 +30,7 @@ def main() -> None:
     if side is not None:
         with side:
             viewer.draw(desk)
+    st.html(COPY_SCRIPT, unsafe_allow_javascript=True)  # last, as it would push the title down
 
 
 def draw(desk: Service) -> None:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from longleaf.app import answer_view
 from longleaf.app import page_view as view
+from longleaf.app.render import page_count
 from longleaf.app.summary_commands import page_ranges, summary_rows
 from longleaf.app.summary_export import to_markdown
 from longleaf.app.ui.answers import draw_places
@@ -41,7 +42,7 @@ def draw_summary(made: Summary, *, key: str) -> None:
     receipt = made.receipt
     st.html(view.text_html(f"{_ROUTES[receipt.route]}: {receipt.reason}", small=True))
     left = f"; not read: p. {page_ranges(receipt.pages_left)}" if receipt.pages_left else ""
-    figures = f"{made.model} · {len(receipt.pages_read)} of {receipt.pages_total} pages read{left}"
+    figures = f"{made.model} · {len(receipt.pages_read)} of {page_count(receipt.pages_total)} read{left}"
     st.html(view.text_html(f"{figures} · {receipt.seconds['total']:,.1f} s", small=True))
     with st.expander("Receipt", icon=":material/receipt_long:", key=f"{key}-receipt"):
         st.html(view.receipt_html(summary_rows(made)))

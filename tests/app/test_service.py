@@ -262,7 +262,7 @@ def test_too_large_a_file_is_refused_before_it_is_copied(home: Path, monkeypatch
     try:
         with pytest.raises(StorageError, match=r"large\.pdf: 1 MB.*up to 1 MB"):
             service.add_file("large.pdf", io.BytesIO(bytes(1_000_001)), owner="anna")
-        assert service.work.jobs() == []
+        assert [job for job in service.work.jobs() if job.kind == "file"] == []
         assert scratch_files(home) == []
     finally:
         service.close()
@@ -336,7 +336,7 @@ def test_removing_a_document_that_is_being_read_in_stops_that_first(
     wait_until(lambda: job.view().done >= 50)
     (document,) = service.library.documents()
     (gone,) = service.remove([document])
-    assert gone.removed.pages > 0
+    assert gone.removed.document == document
     assert over(job).state == "stopped"
     assert service.library.documents() == []
     assert service.work.find(job.id) is None, "there is nothing that it could go on with"

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,10 @@ from longleaf.errors import QuestionError, StorageError
 from .conftest import SPEC
 
 TEXTS = {
-    "harbour.txt": "The board owns four cranes. The largest crane lifts 120 tonnes.\fBerth fees were 8,412 in 2024.\n",
+    "harbour.txt": (
+        "The largest crane of the board lifts 120 tonnes and came by sea.\n\f"
+        "Together all berth fees were 8,412 crowns in the year 2024.\n"
+    ),
     "=light.txt": "The keeper wrote the wind into the log book.\n",
     "empty.pdf": "",
 }
@@ -65,7 +70,7 @@ def rows(files: ResultFiles) -> list[dict[str, str]]:
 
 
 def lines(files: ResultFiles) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in files.lines.read_text().splitlines()]
+    return [json.loads(line) for line in files.lines.read_text().removesuffix("\n").split("\n")]
 
 
 # Tables
@@ -106,7 +111,7 @@ def test_the_table_of_answers_has_a_value_a_page_and_a_quote_for_each_question(
     ]  # fmt: skip
     assert "120 tonnes" in harbour[first]
     assert (harbour[f"{first} (page)"], harbour["fees (page)"]) == ("1", "2")
-    assert harbour["fees (quote)"] == "Berth fees were 8,412 in 2024."
+    assert harbour["fees (quote)"] == "Together all berth fees were 8,412 crowns in the year 2024."
     assert [empty[name] for name in list(empty)[6:]] == [""] * 6
     assert set(light.values()) >= {"done", "1"}
     assert [cell["column"] for cell in lines(files)[0]["cells"]] == [column.name for column in QUESTIONS]
@@ -194,10 +199,9 @@ def texts(job: Job) -> list[str]:
 
 def test_a_template_lays_out_the_markdown(summaries: tuple[Job, list[Item]]) -> None:
     job, items = summaries
-    template = "{{ document }} of {{ source | md }}: {{ citations | map(attribute='page') | unique | list | ranges }}\n"
+    template = "{{ '*a*' | md }} {{ source }}: {{ citations | map(attribute='page') | unique | ranges }}\n\n"
     with_template(job, template).write_missing(items)
-    assert texts(job)[0].startswith("harbour.txt of ")
-    assert texts(job)[0].endswith(": 1-2\n".replace("-", "\u2013")) or texts(job)[0].endswith(": 1-2\n")
+    assert texts(job)[0] == f"\\*a\\* {items[0].source}: 1\u20132\n"
 
 
 def test_what_is_there_stays_and_what_is_missing_old_or_of_another_template_is_made_again(
@@ -339,9 +343,6 @@ except StorageError as exc:
 
 
 def test_on_a_full_disk_the_old_file_stays(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     (tmp_path / "a.md").write_text("old")
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path / "a.md")], capture_output=True, text=True, check=True
