@@ -55,6 +55,18 @@ def make_documents(pdfs: Sequence[Path], folder: Path, n: int, *, seed: int = 0)
     return n_good, len(bad)
 
 
+def _excerpt(path: Path, target: Path, n_pages: int) -> Path:
+    """A few pages from the middle of a document, where it says most."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pages = PdfReader(path).pages
+    begin = max(0, (len(pages) - n_pages) // 2)
+    writer = PdfWriter()
+    for page in pages[begin : begin + n_pages]:
+        writer.add_page(page)
+    writer.write(target)
+    return target
+
+
 def _with_one_page_changed(path: Path, target: Path, text: str, rng: random.Random) -> None:
     page = target.with_suffix(".page")
     drawing = canvas.Canvas(str(page), invariant=True)
@@ -191,14 +203,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--between", type=float, nargs=2, default=(8.0, 40.0), metavar="S", help="seconds to a kill")
     parser.add_argument("--kill-worker", action="store_true")
-    parser.add_argument("--pages", type=int, help="only PDFs with at most so many pages")
+    parser.add_argument("--pages", type=int, help="take so many pages from the middle of each PDF; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for all of it, kept at the end")
     parser.add_argument("options", nargs="*", default=[], help="after --: options of longleaf summarize")
     given = parser.parse_args()
-    pdfs = sorted(p for p in given.pdfs.glob("*.pdf") if not given.pages or len(PdfReader(p).pages) <= given.pages)
+    pdfs = sorted(given.pdfs.glob("*.pdf"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
+        if given.pages:
+            pdfs = [_excerpt(path, folder / "excerpts" / path.name, given.pages) for path in pdfs]
         good, bad = make_documents(pdfs, folder / "documents", given.documents, seed=given.seed)
         options = given.options or ["-m", "none"]
         result = run_batch(

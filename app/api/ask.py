@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from longleaf.app.work_queue import Control
+from longleaf.errors import ReaderError
 from longleaf.ingestion import Document, Library
 from longleaf.retrieval import Answer
 from longleaf.retrieval.retriever import find_documents
@@ -152,5 +154,6 @@ def _count(state: ApiState, request: Request, turn: Turn[Event], answer: Answer)
     record, receipt, reader = record_of(request), answer.receipt, state.service.answerer.reader
     record.waited_s = turn.waited_s
     record.tokens_prompt, record.tokens_reused = receipt.tokens_prompt, receipt.tokens_reused
-    record.tokens_written = reader.get_num_tokens(answer.reply) if reader else 0
+    with suppress(ReaderError):  # a server that can't be asked just now: the answer goes out all the same
+        record.tokens_written = reader.get_num_tokens(answer.reply) if reader else 0
     state.metrics.count_tokens(record.tokens_prompt, record.tokens_reused, record.tokens_written)

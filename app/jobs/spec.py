@@ -1,7 +1,7 @@
 """What a job does with each of its documents, as it is kept with the job.
 
-Equal specs are the same work: `work_key` names it, for a file of certain bytes. Where results go, and how they are laid
-out, is not part of the work.
+Equal specs are the same work: `work_key` names it, for a file of certain bytes. Where results go, how they are laid out,
+and where a model runs is not part of the work.
 """
 
 import hashlib
@@ -93,5 +93,5 @@ def spec_from_json(text: str) -> SummarizeSpec | ExtractSpec:
 def work_key(spec: SummarizeSpec | ExtractSpec, sha256: str) -> str:
     """Names the work on a file of these bytes: another file, setting, model or version of ours is other work."""
     version = PROMPT_VERSION if isinstance(spec, SummarizeSpec) else _EXTRACT_VERSION
-    what = spec.model_dump_json(exclude={"template"})
+    what = spec.model_dump_json(exclude={"template": True, "reader": {"base_url", "device"}})
     return hashlib.sha256(f"{version}\0{what}\0{sha256}".encode()).hexdigest()

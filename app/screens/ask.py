@@ -13,6 +13,7 @@ from longleaf.app.ui.chosen import choose_documents
 from longleaf.app.ui.session import errors_shown, owner, service
 from longleaf.app.ui.turns import draw_turns
 from longleaf.app.ui.uploads import draw_transfers, draw_uploader
+from longleaf.app.workbench import is_endpoint
 from longleaf.ingestion import Document
 
 MAX_QUESTION_CHARS = 2_000
@@ -65,11 +66,12 @@ def ask(desk: Service, chat: Chat | None, chosen: list[Document], question: str)
 
 def draw_welcome(desk: Service) -> None:
     """What somebody sees who has no document yet."""
+    where = "on the server of your settings" if is_endpoint(desk.settings.reader) else "on this machine"
     with st.container(key="welcome"):
         st.title("Ask a long document", anchor=False)
         st.html(
             view.text_html(
-                "Drop in a report, a contract, a manual. Longleaf reads it on this machine, answers your questions, "
+                f"Drop in a report, a contract, a manual. Longleaf reads it {where}, answers your questions, "
                 "and shows the words on the page that each answer rests on."
             )
         )
