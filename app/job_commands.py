@@ -291,16 +291,21 @@ def _begin(
     as_json: bool,
 ) -> None:
     from .jobs.session import open_jobs
-    from .jobs.sources import find_sources, with_sha256
+    from .jobs.sources import expanded, find_sources, with_sha256
 
     listed = sys.stdin if "-" in paths else ()
     found = find_sources(paths, listed, exclude=exclude or ())
     if not found:
         raise QuestionError("there is no file to work on")
-    folder = output.expanduser().absolute()
+    folder = expanded(str(output)).resolve()
     if folder.exists() and not folder.is_dir():
         raise QuestionError(f"{output}: this is a file; results need a folder (-o DIR)")
-    found = [path for path in found if folder not in path.parents]  # results of an earlier run in a folder that is read
+    # Results of an earlier run may lie below a folder that is read.
+    found = [path for path in found if folder not in path.resolve().parents]
+    if not found:
+        raise QuestionError(
+            f"{output}: results can't go into the folder that is read, nor into one above it; choose another -o DIR"
+        )
     quiet = as_json and not err.is_terminal
     with open_jobs(settings) as (library, store):
         with StageProgress(err, quiet=quiet) as progress:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -30,6 +31,10 @@ from .store import Item, Job
 __all__ = ["ResultFiles", "check_template", "write_whole"]
 
 _NAMES = {"summarize": "summaries", "extract": "answers"}
+
+_SCRATCH = ".longleaf-"
+_ABANDONED_S = 3600.0
+"""Nobody writes one file for so long."""
 
 _ANSWERS = """\
 # {{ document | md }}
@@ -71,9 +76,11 @@ class ResultFiles:
 
         Raises:
             StorageError: It can't be written.
-            QuestionError: The job's template does not fit the result.
+            QuestionError: The job's template does not fit the result, or the Markdown would take the document's place.
         """
         path, result = self._path(item), item.result or {}
+        if path.exists() and Path(item.source).exists() and path.samefile(item.source):
+            raise QuestionError(f"{path}: this is the document itself; put results into another folder (-o DIR)")
         try:
             if self._template:
                 text = self._template.render(source=item.source, **result)
@@ -92,6 +99,7 @@ class ResultFiles:
 
         Those of another template are old as well; what somebody has edited since is not.
         """
+        _clear(self.job.output)
         template = self.job.spec.template
         layout = hashlib.sha256(template.encode()).hexdigest() if template else ""
         has_changed = self._layout_before() != layout
@@ -123,7 +131,8 @@ class ResultFiles:
             return ""
 
     def _path(self, item: Item) -> Path:
-        return self.job.output / f"{item.output_name}.md"
+        suffix = ".answers.md" if self.job.kind == "extract" else ".md"  # both kinds may go into one folder
+        return self.job.output / f"{item.output_name}{suffix}"
 
     def _head(self) -> list[str]:
         head = ["document", "source", "sha256", "state", "reason", "pages"]
@@ -165,7 +174,7 @@ def write_whole(path: Path, text: str, encoding: str = "utf-8") -> None:
     scratch = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=".longleaf-", dir=path.parent)
+        handle, scratch = tempfile.mkstemp(prefix=_SCRATCH, dir=path.parent)
         with os.fdopen(handle, "w", encoding=encoding, errors="replace", newline="") as file:
             file.write(text)
             file.flush()
@@ -179,6 +188,14 @@ def write_whole(path: Path, text: str, encoding: str = "utf-8") -> None:
             f"{path}: the result can't be written: {exc.strerror or exc}. What was done is kept: make room, or the "
             "folder writable, and run the same command again"
         ) from exc
+
+
+def _clear(folder: Path) -> None:
+    """Removes what processes that were killed while they wrote have left."""
+    for left in folder.glob(f"{_SCRATCH}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()
 
 
 def _umask() -> int:

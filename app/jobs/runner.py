@@ -8,6 +8,7 @@ can't be reached any more.
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -98,6 +99,7 @@ class Trouble:
 
     def __init__(self) -> None:
         self._in_a_row = 0
+        self._of: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def none(self) -> None:
@@ -105,11 +107,12 @@ class Trouble:
         with self._lock:
             self._in_a_row = 0
 
-    def one_more(self) -> int:
-        """It has failed; so often in a row."""
+    def one_more(self, source: str) -> tuple[int, int]:
+        """It has failed: so often in a row, and so often with this file."""
         with self._lock:
             self._in_a_row += 1
-            return self._in_a_row
+            self._of[source] += 1
+            return self._in_a_row, self._of[source]
 
 
 def work_off(worker: Worker) -> None:
@@ -171,11 +174,11 @@ def _do(worker: Worker, item: Item) -> None:
 
 
 def _server_failed(worker: Worker, item: Item, exc: ReaderError, failed: Callable[..., None]) -> None:
-    n = worker.trouble.one_more()
+    n, n_of_item = worker.trouble.one_more(item.source)
     if n >= MAX_FAILURES_IN_A_ROW:
         worker.store.give_back(item)
         raise exc
-    if item.attempts >= MAX_ATTEMPTS:
+    if n_of_item >= MAX_ATTEMPTS:
         failed(str(exc), lasting=False)
     else:
         worker.store.give_back(item)
@@ -249,7 +252,7 @@ class Threads:
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._threads = [
-            threading.Thread(target=self._run, args=(make, number), name=f"longleaf-job-{number}")
+            threading.Thread(target=self._run, args=(make, number), name=f"longleaf-job-{number}", daemon=True)
             for number in range(n)
         ]
 
@@ -314,6 +317,9 @@ def run_job(
                     ]
                     seen |= {(item.source, item.finished_at) for item in new}
                     on_look(new)
+        except KeyboardInterrupt:  # at once; the next run finds what was under way without an owner
+            crew.stop()
+            raise
         except BaseException:
             crew.stop()
             with suppress(LongleafError):

@@ -1,7 +1,7 @@
 """What a job does with each of its documents, as it is kept with the job.
 
-Equal specs are the same work: `work_key` names it, for a file of certain bytes. Where results go, how they are laid out,
-and where a model runs is not part of the work.
+Equal specs are the same work: `work_key` names it, for a file of certain bytes. Where results go, how they are laid
+out, and where a model runs is not part of the work.
 """
 
 import hashlib

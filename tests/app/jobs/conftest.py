@@ -75,7 +75,7 @@ def planned(store: JobStore, tmp_path: Path) -> Planned:
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Callable[[], str]]:
+def elsewhere() -> Iterator[Callable[[], tuple[str, "subprocess.Popen[str]"]]]:
     """Starts processes that do nothing; gives what `identity` says there, and ends them with the test."""
     running: list[subprocess.Popen[str]] = []
     script = "from longleaf.app.process_identity import identity; print(identity(), flush=True); input()"

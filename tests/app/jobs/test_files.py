@@ -273,6 +273,16 @@ def test_what_a_template_can_t_do_is_said_with_the_document(
     assert not job.output.exists()
 
 
+def test_a_document_is_never_written_over(summaries: tuple[Job, list[Item]], tmp_path: Path) -> None:
+    job, (item, *_) = summaries
+    (tmp_path / "notes.md").write_text("mine")
+    job.output.symlink_to(tmp_path)
+    notes = replace(item, source=str(tmp_path / "notes.md"), output_name="notes")
+    with pytest.raises(QuestionError, match=r"notes\.md: this is the document itself"):
+        ResultFiles(job).write_item(notes)
+    assert (tmp_path / "notes.md").read_text() == "mine"
+
+
 # Writing
 
 
@@ -296,6 +306,19 @@ def test_others_may_read_the_file_as_the_umask_has_it(tmp_path: Path) -> None:
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
+
+
+def test_what_a_killed_process_left_is_cleared_away_when_nobody_can_be_at_it(
+    summaries: tuple[Job, list[Item]],
+) -> None:
+    job, items = summaries
+    job.output.mkdir()
+    old, new = job.output / ".longleaf-old", job.output / ".longleaf-new"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    ResultFiles(job).write_missing(items)
+    assert entries(job.output) == [".longleaf-new", "=light.md", "harbour.md"]
 
 
 @pytest.fixture

@@ -265,7 +265,7 @@ def test_extract_has_a_column_for_each_question_with_the_page_it_stands_on(
     assert (crane[f"{lift} (page)"], crane[f"{lift} (quote)"]) == ("1", CRANE)
     assert (fees[f"{paid} (page)"], fees[f"{paid} (quote)"]) == ("2", FEES)
     assert [cell["question"] for cell in told(out, "answers")[0]["cells"]] == [lift, paid]
-    assert "## How much does the largest crane lift?" in (out / "crane.md").read_text()
+    assert "## How much does the largest crane lift?" in (out / "crane.answers.md").read_text()
     before = shown(run, out)
     assert run("extract", *files, "-o", out, "--questions", questions).code == 0
     assert shown(run, out) == before
@@ -375,3 +375,14 @@ def test_the_results_of_a_file_that_is_gone_stay(run: Run, inbox: Path, out: Pat
     (inbox / "crane.txt").unlink()
     assert run("summarize", inbox / "crane.txt", inbox / "light.md", "-o", out).code == 0
     assert shown(run, out) == before
+
+
+def test_results_do_not_go_where_the_documents_are(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    (folder / "a.txt").write_text("One light burns.")
+    for output in (folder, tmp_path, folder / "..", folder / "x" / ".."):
+        ran = run("summarize", folder, "-o", output, "-m", "none")
+        assert ran.code == 1
+        assert "results can't go into the folder that is read" in " ".join(ran.err.split())
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
