@@ -1,11 +1,12 @@
 """Twenty questions to one long document in one job, against asking each of them first: is the document read once?
 
-    python -m benchmarks.extract_once FILE [--pages 100] [--questions 20] [--separate 2] [--model NAME] [--json]
+    python -m benchmarks.extract_once FILES [--pages 100] [--questions 20] [--separate 2] [--model NAME] [--json]
 
-The job is `longleaf extract` on the first pages of a real PDF, with a context that holds them whole. For comparison
-some of the questions are then asked each in a library and a process of its own, as a person would who asks one question
-of a new document; the job's ratio is to so many first asks as it has questions, each as long as those took on average.
-Counted are the tokens that the reader read: prompts less what it had read before.
+The job is `longleaf extract` on one document, made of real pages that have so few words that a hundred of them fit the
+context of the embedded reader. For comparison some of the questions are then asked each in a library and a process of
+its own, as a person would who asks one question of a new document; the job's ratio is to so many first asks as it has
+questions, each as long as those took on average. Counted are the tokens that the reader read: prompts less what it had
+read before.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +51,9 @@ QUESTIONS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--pages", type=int, default=100, help="first pages of it that are taken")
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--pages", type=int, default=100)
+    parser.add_argument("--words", type=int, nargs=2, default=(80, 160), help="fewest and most words of a page")
     parser.add_argument("--questions", type=int, default=len(QUESTIONS))
     parser.add_argument("--separate", type=int, default=2, help="questions that are asked each by itself")
     parser.add_argument("--model", default="embedded")
@@ -65,11 +68,7 @@ def main() -> None:
 def measure(folder: Path, args: argparse.Namespace) -> Figures:
     """The job, then the first asks."""
     document = folder / "document.pdf"
-    writer = PdfWriter()
-    pages = PdfReader(args.file).pages[: args.pages]
-    for page in pages:
-        writer.add_page(page)
-    writer.write(document)
+    n_pages = _make(document, args.files, args.pages, *args.words)
     questions = QUESTIONS[: args.questions]
     (folder / "questions.txt").write_text("\n".join(questions) + "\n")
     reader = ["-m", args.model, "--context-tokens", str(args.context_tokens)]
@@ -87,7 +86,7 @@ def measure(folder: Path, args: argparse.Namespace) -> Figures:
     n_questions = item["tokens_read"] - n_document
     separate = statistics.mean(first) * len(questions) if first else None
     return {
-        "pages": len(pages),
+        "pages": n_pages,
         "questions": len(questions),
         "route": route if first else None,
         "tokens_document": n_document,
@@ -102,6 +101,19 @@ def measure(folder: Path, args: argparse.Namespace) -> Figures:
         "times_faster": round(separate / seconds, 2) if separate else None,
         "answered": sum(cell["found"] for cell in _cells(folder / "out")),
     }
+
+
+def _make(target: Path, files: Sequence[Path], n_pages: int, fewest: int, most: int) -> int:
+    """A document of the first pages of these files that have so many words; how many there are."""
+    writer = PdfWriter()
+    for file in files:
+        for page in PdfReader(file).pages:
+            if len(writer.pages) < n_pages and fewest <= len(page.extract_text().split()) <= most:
+                writer.add_page(page)
+        if len(writer.pages) == n_pages:
+            break
+    writer.write(target)
+    return len(writer.pages)
 
 
 def _cells(output: Path) -> list[dict[str, Any]]:

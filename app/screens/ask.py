@@ -33,6 +33,7 @@ def main() -> None:
                 draw_uploader(desk, "ask")
             draw_transfers(desk)
         st.caption(models_line(desk))
+    documents = desk.library.documents()  # a file may have come in while the sidebar was drawn
     talk, side = st.columns([5, 7], gap="medium") if viewer.shown() else (st.container(), None)
     with talk:
         if not documents and chat is None:
@@ -76,7 +77,8 @@ def draw_welcome(desk: Service) -> None:
             )
         )
         draw_uploader(desk, "welcome")
-        draw_transfers(desk)
+        if draw_transfers(desk):
+            st.rerun()  # only here, where no question can be under way: a run that is begun anew forgets what was typed
 
 
 def models_line(desk: Service) -> str:

@@ -73,8 +73,12 @@ def _let_go(file: UploadedFile) -> None:
         remove(session_id=context.session_id, file_id=file.file_id)
 
 
-def draw_transfers(service: Service) -> None:
-    """Draws the files of this person that are being taken in, and what came of the others until it is put away."""
+def draw_transfers(service: Service) -> bool:
+    """Draws the files of this person that are being taken in, and what came of the others until it is put away.
+
+    Returns:
+        Whether any of them is over since the page was last drawn: there may be a document that it does not know yet.
+    """
     state = st.session_state
     for number, text in enumerate(state.get("refused", [])):
         st.error(plain(text), icon=":material/error:")
@@ -83,12 +87,12 @@ def draw_transfers(service: Service) -> None:
             st.rerun()
     if "told" not in state:  # what was over before this session began is no news to it
         state["told"] = {view.id for view in _views(service) if view.finished}
-    if _hear_of_finished(service):
-        st.rerun()
+    news = _hear_of_finished(service)
     if any(not view.finished for view in _views(service)):
         _draw_running(service)
     else:
         _draw_finished(service)
+    return news
 
 
 def _hear_of_finished(service: Service) -> bool:
