@@ -1,5 +1,7 @@
 """A batch of many documents that is killed again and again: is each good one done once, and each bad one explained?
 
+    python -m benchmarks.batch FOLDER [--documents 100] [--kills 10] [--pages N] [-- options of longleaf summarize]
+
 Takes a folder of real PDFs and fills it up to `--documents` with copies of them in which one page was replaced, so that
 each is a document of its own, and with 8 files that can't be read. Runs `longleaf summarize` on them, kills the whole
 tree of processes with SIGKILL at random moments, and runs the same command again until it ends by itself. Then checks:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -92,6 +92,7 @@ def test_calls_are_read_back_from_any_pieces(markup, write, calls, before, sizes
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.sampled_from("a<tol_c> \n{"), max_size=40), sizes=st.lists(st.integers(1, 5), min_size=1))
 def test_text_without_calls_stays_as_it_is(text, sizes):
+    assume("<tool_call>" not in text)  # Hypothesis takes words of the code under test for examples
     assert read(HERMES, cut(text, sizes)) == (text, [])
     assert read(HERMES, cut(text, sizes), names=["add"]) == (text, [])
 
