@@ -52,7 +52,7 @@ demo: $(VENV)/.base
 
 test: $(VENV)/.dev
 	@$(RUN)/longleaf model pull embedded smollm2-135m >/dev/null
-	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n $(TESTERS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	@$(RUN)/ruff check .

@@ -39,7 +39,7 @@ class AppPage:
         self.page.reload()
         self.settle()
 
-    def settle(self, timeout_s: float = 60.0) -> None:
+    def settle(self, timeout_s: float = 180.0) -> None:
         """Waits until something is drawn and no run of the page goes on."""
         self.page.locator(f'{_APP}[data-test-connection-state="CONNECTED"]').wait_for(timeout=timeout_s * 1000)
         self.page.locator('[data-testid="stSidebarNavLink"]').first.wait_for(state="attached", timeout=timeout_s * 1000)
@@ -83,6 +83,6 @@ class AppPage:
         """All that can be read on the page."""
         return self.page.locator('[data-testid="stAppViewContainer"]').inner_text()
 
-    def wait_for_text(self, text: str, timeout_s: float = 60.0) -> None:
+    def wait_for_text(self, text: str, timeout_s: float = 180.0) -> None:
         """Waits until these words stand on the page."""
         self.page.get_by_text(text).first.wait_for(timeout=timeout_s * 1000)

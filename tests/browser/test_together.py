@@ -65,7 +65,7 @@ def test_a_file_of_500_pages_shows_how_far_it_is_and_can_be_asked(
     app = open_app(server)
     app.upload([pdf(tmp_path / "lights.pdf", 500)])
     app.page.get_by_text("of 500").or_(app.page.get_by_text("embedding passages")).first.wait_for()
-    app.wait_for_text("500 pages in", timeout_s=120)
+    app.wait_for_text("500 pages in", timeout_s=300)
     app.ask("Who is the keeper of light 412?")
     app.answered()
     app.chips().first.click()
