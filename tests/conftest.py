@@ -7,7 +7,6 @@ import pytest
 
 from longleaf.ingestion import Library
 
-
 _FIRST = (
     "browser/test_journey.py", "model/test_chat_integration.py", "browser/test_together.py", "test_docs.py",
     "test_end_to_end.py", "app/jobs/test_interruptions.py", "app/jobs/test_ray.py", "app/jobs/test_readers.py",
