@@ -244,15 +244,15 @@ class Threads:
     """Workers in this process.
 
     Args:
-        make: Gives each its `Worker`, told its number and when to stop.
+        make: Gives each its `Worker`, told when to stop.
         n: How many.
     """
 
-    def __init__(self, make: Callable[[int, Callable[[], bool]], Worker], n: int) -> None:
+    def __init__(self, make: Callable[[Callable[[], bool]], Worker], n: int) -> None:
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._threads = [
-            threading.Thread(target=self._run, args=(make, number), name=f"longleaf-job-{number}", daemon=True)
+            threading.Thread(target=self._run, args=(make,), name=f"longleaf-job-{number}", daemon=True)
             for number in range(n)
         ]
 
@@ -273,9 +273,9 @@ class Threads:
         """As `Crew` has it."""
         self._stop.set()
 
-    def _run(self, make: Callable[[int, Callable[[], bool]], Worker], number: int) -> None:
+    def _run(self, make: Callable[[Callable[[], bool]], Worker]) -> None:
         try:
-            work_off(make(number, self._stop.is_set))
+            work_off(make(self._stop.is_set))
         except BaseException as exc:
             self._errors.append(exc)
             self._stop.set()

@@ -150,7 +150,7 @@ def _threads(store: JobStore, job: Job, answerer: Answerer, options: RunOptions,
     shared = Worker(
         store, job, answerer, platform.node(), lambda: False, display.watch, budget, options.password, trouble=Trouble()
     )
-    return Threads(lambda _number, should_stop: replace(shared, should_stop=should_stop), options.workers)
+    return Threads(lambda should_stop: replace(shared, should_stop=should_stop), options.workers)
 
 
 @contextmanager

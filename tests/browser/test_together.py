@@ -74,9 +74,7 @@ def test_a_file_of_500_pages_shows_how_far_it_is_and_can_be_asked(
     assert app.page.get_by_role("spinbutton", name="Page").input_value() == "412"
 
 
-def test_stop_ends_reading_and_what_was_read_is_not_read_again(
-    server: AppServer, open_app: Open, log_book: Path
-) -> None:
+def test_stop_ends_reading(server: AppServer, open_app: Open, log_book: Path) -> None:
     app = open_app(server)
     app.upload([log_book])
     has_it(app)
