@@ -22,8 +22,8 @@ class QuestionQueue(WorkQueue):
 
     Args:
         answerer: Answers; it is not closed with the queue.
-        n_workers: Questions answered at the same time. More than one gains nothing where the reader runs on this
-            machine, which reads and writes for one at a time.
+        n_workers: Questions answered at the same time. A reader of this machine reads for one after the other, and
+            writes their answers together.
 
     Raises:
         ValueError: `n_workers` is below 1.

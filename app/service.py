@@ -57,12 +57,13 @@ class Service:
 
     Args:
         settings: Where the library is, and which models answer.
+        answers_at_once: Questions answered at the same time; they share the reader's passes.
 
     Raises:
         LongleafError: The library or a model that was named can't be opened.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, answers_at_once: int = 1) -> None:
         self.settings = settings
         with ExitStack() as stack:
             self.library: Library = stack.enter_context(open_library(settings))
@@ -73,8 +74,8 @@ class Service:
                 logger.info("question %d was not answered to its end by the last run", turn.id)
             self.summarizer = Summarizer(self.answerer)
             self._incoming: Path = stack.enter_context(self.library.scratch())
-            # Answers go one at a time, as the reader is one; files and downloads go beside them.
-            self.questions = QuestionQueue(self.answerer)
+            # Files and downloads go beside the answers.
+            self.questions = QuestionQueue(self.answerer, n_workers=answers_at_once)
             stack.callback(self.questions.close)
             self.work = WorkQueue(n_workers=2)
             stack.callback(self.work.close)
@@ -231,9 +232,13 @@ class Service:
         for document in documents:
             self._stop_work_on(document)
             try:
-                gone.append(remove_document(document, self.library, self.answerer.store, self.chats, self.readings))
+                removed = remove_document(
+                    document, self.library, self.answerer.store, self.chats, self.readings,
+                    jobs_url=self.settings.jobs_url,
+                )  # fmt: skip
             except DocumentNotFoundError:
                 continue
+            gone.append(removed)
         return gone
 
     @property

@@ -256,6 +256,7 @@ class WorkQueue:
     def __init__(self, *, n_workers: int = 1) -> None:
         if n_workers < 1:
             raise ValueError(f"n_workers must be at least 1, not {n_workers}")
+        self.n_workers = n_workers
         self._lock = threading.RLock()
         self._arrival = threading.Condition(self._lock)
         self._jobs: dict[str, Job[Any]] = {}  # by id, in the order of asking

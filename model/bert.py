@@ -12,6 +12,7 @@ Letters: B batch, L length, D d_model, H heads, K head_dim.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from torch import Tensor
 from longleaf.errors import ModelError, ModelNotInstalledError
 
 from . import bert_kernels
+from .arithmetic import Asker, compute
 
 __all__ = ["Bert", "BertConfig", "DenseEncoder", "Encoder", "best_dtype", "load_bert"]
 
@@ -138,11 +140,14 @@ class Bert:
         while begin < len(order):
             longest = len(tokens[order[begin]])
             rows = order[begin : begin + max(1, min(batch_size, self.encoder.batch_tokens // longest))]
-            vectors[rows] = self.encoder.vectors([tokens[row] for row in rows])
+            vectors[rows] = compute(partial(self._vectors, [tokens[row] for row in rows]))
             begin += len(rows)
             if progress is not None:
                 progress(begin, len(texts))
         return vectors
+
+    def _vectors(self, tokens: list[list[int]], _: Asker) -> NDArray[np.float32]:
+        return self.encoder.vectors(tokens)
 
 
 class DenseEncoder:

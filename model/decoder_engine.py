@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from longleaf.errors import ContextOverflowError, ModelError
 
+from .arithmetic import Asker, compute
 from .chat_template import ChatTemplate, Prompt
 from .constraint import AnswerGuide, Constraint, TokenVocabulary
 from .decoder import Decoder, ReadingStopped
@@ -19,10 +21,12 @@ from .gguf_file import GGUFFile
 from .gguf_tokenizer import load_tokenizer, plain_ids
 from .loading import load_model
 from .machine import physical_cores
-from .reading_session import ReadingSession
+from .reading_session import ReadingSession, ReadPrompt
 from .readings import ReadingStore
 from .safetensors_weights import Quantization
 from .sampling import Sampler, SamplingOptions
+from .state import DecoderState
+from .step_batch import StepBatch
 from .text_stream import ReasoningSplitter, TextStream
 from .tool_calls import ToolMarkup, messages_for
 
@@ -77,12 +81,12 @@ class DecoderEngine:
         self._template = template
         self._tokenizer: Tokenizer = template.tokenizer
         self._session: ReadingSession | None = ReadingSession(decoder, store, name)
+        self._steps = StepBatch(decoder)
         config = decoder.config
         # A model that begins a new text has ended its answer; GGUF files often name only one of two end tokens.
         self._ends = {*config.eos_token_ids, *([] if config.bos_token_id is None else [config.bos_token_id])}
         self._vocab_size = config.vocab_size
         self._vocabulary: TokenVocabulary | None = None  # made for the first constraint
-        self._lock = threading.Lock()
         self._vocabulary_lock = threading.Lock()
 
     @classmethod
@@ -113,9 +117,13 @@ class DecoderEngine:
                 given. With a busy neighbour fewer are faster.
             store: Where readings are kept.
         """
-        # PyTorch counts the machine's cores, also where a container may use only some of them.
-        torch.set_num_threads(n_threads or min(torch.get_num_threads(), physical_cores()))
-        decoder = load_model(path, device, dtype, quantize)
+
+        def load(_: Asker) -> Decoder:
+            # PyTorch counts the machine's cores, also where a container may use only some of them.
+            torch.set_num_threads(n_threads or min(torch.get_num_threads(), physical_cores()))
+            return load_model(path, device, dtype, quantize)
+
+        decoder = compute(load)
         return cls(decoder, template, name=name, context_tokens=context_tokens, store=store)
 
     def token_ids(self, text: str) -> list[int]:
@@ -168,32 +176,32 @@ class DecoderEngine:
         tags: Mapping[int, str],
     ) -> Iterator[Piece]:
         n_prompt = len(prompt.token_ids)
-        with self._lock:
-            session = self._open_session()
-            try:
-                read = session.read(
-                    prompt.token_ids,
-                    prompt.boundaries,
-                    label=label,
-                    sources=sources,
-                    on_read=on_read,
-                    should_stop=should_stop,
-                )
-            except ReadingStopped:
-                yield Piece("", "cancelled", Usage(n_prompt, 0, 0))
-                return
-            logits, state = read.logits, read.state
-            sampler = Sampler(sampling)
-            text = TextStream(self._tokenizer, stop)
-            splitter = ReasoningSplitter(starts_in_reasoning=prompt.opens_reasoning)
-            reason: FinishReason | None = None
-            written, room = 0, min(max_tokens, self.context_tokens - n_prompt)
+        session, writer = self._open_session(), object()
+        sampler = Sampler(sampling)
+
+        def choose(logits: Tensor, state: DecoderState) -> list[int]:
+            previous = state.token_ids if sampling.repetition_penalty != 1 else ()
+            return _next_tokens(sampler, logits, previous, guide, self._ends)
+
+        def read_prompt(asker: Asker) -> tuple[ReadPrompt, list[int]]:
+            read = self._read(session, prompt, label, sources, should_stop, on_read, asker)
+            return read, choose(read.logits, read.state)
+
+        try:
+            read, chosen = compute(read_prompt)
+        except ReadingStopped:
+            yield Piece("", "cancelled", Usage(n_prompt, 0, 0))
+            return
+        state = read.state
+        text = TextStream(self._tokenizer, stop)
+        splitter = ReasoningSplitter(starts_in_reasoning=prompt.opens_reasoning)
+        reason: FinishReason | None = None
+        written, room = 0, min(max_tokens, self.context_tokens - n_prompt)
+        try:
             while reason is None:
                 if should_stop is not None and should_stop():
                     reason = "cancelled"
                     break
-                previous = state.token_ids if sampling.repetition_penalty != 1 else ()
-                chosen = _next_tokens(sampler, logits, previous, guide, self._ends)
                 tokens = chosen[: room - written]
                 for token in tokens:
                     if token in self._ends:
@@ -211,16 +219,44 @@ class DecoderEngine:
                 if reason is None and written == room:
                     reason = "length"
                 if reason is None:
-                    logits = (
-                        session.decoder.decode(tokens[0], state)
-                        if len(tokens) == 1
-                        else session.decoder.prefill(tokens, state)
-                    )
-            yield from _pieces(splitter.feed(text.flush()))
-            yield from _pieces(splitter.flush())
-            if reason != "cancelled":
-                session.keep(state, read.seconds, label, sources)
+                    chosen = self._steps.next(writer, tokens, state, lambda logits: choose(logits, state))
+        finally:
+            self._steps.leave(writer)
+        yield from _pieces(splitter.feed(text.flush()))
+        yield from _pieces(splitter.flush())
+        if reason != "cancelled":
+            compute(lambda _: session.keep(state, read.seconds, label, sources))
         yield Piece("", reason, Usage(n_prompt, written, read.cached_tokens, read.seconds_saved))
+
+    def _read(
+        self,
+        session: ReadingSession,
+        prompt: Prompt,
+        label: str,
+        sources: Sequence[str],
+        should_stop: ShouldStop | None,
+        on_read: ReadProgress | None,
+        asker: Asker,
+    ) -> ReadPrompt:
+        """Reads a prompt; after each chunk the answers that are being written have as long as it took."""
+        tell = None if on_read is None else asker.there(on_read)
+        begun = time.monotonic()
+
+        def after_chunk(done: int, total: int, seconds_left: float) -> None:
+            nonlocal begun
+            self._steps.run_for(time.monotonic() - begun)
+            if tell is not None:
+                tell(done, total, seconds_left)
+            begun = time.monotonic()
+
+        return session.read(
+            prompt.token_ids,
+            prompt.boundaries,
+            label=label,
+            sources=sources,
+            on_read=after_chunk,
+            should_stop=asker.there(should_stop or _never),  # where there is none, for the sake of Ctrl-C
+        )
 
     def choose(
         self, messages: Sequence[Message], options: Sequence[str], *, label: str = "", sources: Sequence[str] = ()
@@ -231,14 +267,18 @@ class DecoderEngine:
         if len(options) < 2 or len(set(tokens)) != len(options):
             raise ValueError(f"options must be two or more that begin with different tokens, got {list(options)}")
         prompt = self._prompt(messages)
-        with self._lock:
-            read = self._open_session().read(prompt.token_ids, prompt.boundaries, label=label, sources=sources)
-            logits: Tensor = read.logits
-        return dict(zip(options, torch.softmax(logits[tokens], dim=0).tolist(), strict=True))
+        session = self._open_session()
+
+        def likelihoods(asker: Asker) -> list[float]:
+            read = self._read(session, prompt, label, sources, None, None, asker)
+            found: list[float] = torch.softmax(read.logits[tokens], dim=0).tolist()
+            return found
+
+        return dict(zip(options, compute(likelihoods), strict=True))
 
     def close(self) -> None:
         """Free the memory."""
-        with self._lock, self._vocabulary_lock:
+        with self._vocabulary_lock:
             self._session = self._vocabulary = None
 
     def _guide(self, constraint: Constraint, prompt: Prompt) -> AnswerGuide:
@@ -280,6 +320,10 @@ def _next_tokens(
         return [token]
     guide.accept(token)
     return [token, *guide.forced()]
+
+
+def _never() -> bool:
+    return False
 
 
 def _pieces(parts: Sequence[tuple[str, str]]) -> Iterator[Piece]:

@@ -76,7 +76,7 @@ class Piece:
 
 
 class Engine(Protocol):
-    """Runs one reader. Safe to call from several threads; requests wait for each other."""
+    """Runs one reader. Safe to call from several threads; how they share it is the engine's matter."""
 
     @property
     def name(self) -> str:

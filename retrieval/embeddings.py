@@ -71,11 +71,13 @@ class LongleafEmbeddings(Embeddings):
 
     @property
     def _encoder(self) -> "Bert":
+        from longleaf.model.arithmetic import compute
         from longleaf.model.bert import load_bert  # imports torch: a second and a half that only embedding pays
 
         with self._loading:
             if self._loaded is None:
-                self._loaded = load_bert(model_path(self.model, self.models_dir))
+                folder = model_path(self.model, self.models_dir)
+                self._loaded = compute(lambda _: load_bert(folder))
             return self._loaded
 
     def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> np.ndarray:

@@ -45,6 +45,9 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=64, help="Answers written at the same time; the reader's passes are for all.")
+    ] = 8,
     max_waiting: Annotated[
         int, typer.Option(min=1, help="Requests that may wait for the reader; more are answered with 429.")
     ] = 64,
@@ -91,7 +94,7 @@ def serve(
     if access_log:
         _log_requests()
     listening = listen(host, port)
-    service = Service(settings)
+    service = Service(settings, answers_at_once=parallel)
     try:
         server = ApiServer(make_app(service, options))
         shown = f"[{host}]" if ":" in host else host

@@ -47,7 +47,7 @@ class ApiState:
         self._cache: dict[str, Any] = {}
         self._cache_lock = threading.Lock()
         self.not_ready = "the reader is being loaded"
-        # The reader takes one at a time. Vectors are made beside it, in milliseconds.
+        # Vectors are made beside the answers, in milliseconds.
         self.vectors = WorkQueue()
         limits = {"max_waiting": options.max_waiting, "timeout_s": options.timeout_s}
         self.reading = Line("reader", service.questions, **limits)  # type: ignore[arg-type]

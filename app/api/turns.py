@@ -148,7 +148,7 @@ class Line:
         if self._closed:
             raise stopping()
         if (waiting := self.n_waiting) >= self._max_waiting:
-            after = min(60, max(1, math.ceil(self._mean_s * waiting)))
+            after = min(60, max(1, math.ceil(self._mean_s * waiting / self._queue.n_workers)))
             raise ApiError(
                 429,
                 f"{waiting} requests wait already, and this server takes no more; try again in {after} s",
