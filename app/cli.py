@@ -277,7 +277,7 @@ def remove(
         store, chats = open_store(settings, library), Chats(library)
         readings_store = ReadingStore(settings.home / "readings", budget_bytes=settings.readings_budget_bytes)
         for document in found:
-            gone = remove_document(document, library, store, chats, readings_store)
+            gone = remove_document(document, library, store, chats, readings_store, jobs_url=settings.jobs_url)
             kept = {"readings": gone.readings, "readings_bytes": gone.readings_bytes}
             removed.append(asdict(gone.removed) | {"name": document.name, "chats": asdict(gone.chats)} | kept)
             if not as_json:

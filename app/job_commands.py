@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .jobs import ExtractSpec, Item, Job, JobStore, RunOptions, SummarizeSpec
     from .jobs.estimate import Estimate
+    from .jobs.sources import Source
 
 __all__ = ["extract", "jobs", "summarize"]
 
@@ -242,7 +243,7 @@ def resume_job(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a job: what is not done, what was cancelled, and what failed for a reason that may have passed."""
+    """Go on with a job: what is not done, was changed or cancelled, or failed for a reason that may have passed."""
     _go_on(ref, home, workers, max_tokens, ray, password, retry_failed=False, as_json=as_json)
 
 
@@ -291,7 +292,7 @@ def _begin(
     as_json: bool,
 ) -> None:
     from .jobs.session import open_jobs
-    from .jobs.sources import expanded, find_sources, with_sha256
+    from .jobs.sources import expanded, find_sources
 
     listed = sys.stdin if "-" in paths else ()
     found = find_sources(paths, listed, exclude=exclude or ())
@@ -306,13 +307,8 @@ def _begin(
         raise QuestionError(
             f"{output}: results can't go into the folder that is read, nor into one above it; choose another -o DIR"
         )
-    quiet = as_json and not err.is_terminal
     with open_jobs(settings) as (library, store):
-        with StageProgress(err, quiet=quiet) as progress:
-            sources = []
-            for number, path in enumerate(found):
-                progress("looking at files", number, len(found))
-                sources.append(with_sha256(path))
+        sources = _looked_at(found, as_json=as_json)
         if dry_run:
             to_do = store.preview(folder, spec, sources)
             _estimate(settings, store, library, spec, *to_do, options, prices, as_json=as_json)
@@ -340,9 +336,21 @@ def _go_on(
     with open_jobs(given) as (library, store):
         job = store.find(ref)
         settings = settings_of(job, given)
+        store.plan(job, _looked_at([Path(item.source) for item in store.items(job)], as_json=as_json))
         store.reopen(job, lasting=retry_failed)
         options = _options(settings, workers, max_tokens, password)
         _run(settings, library, store, job, options, ray, as_json=as_json)
+
+
+def _looked_at(paths: Sequence[Path], *, as_json: bool) -> "list[Source]":
+    from .jobs.sources import with_sha256
+
+    sources = []
+    with StageProgress(err, quiet=as_json and not err.is_terminal) as progress:
+        for number, path in enumerate(paths):
+            progress("looking at files", number, len(paths))
+            sources.append(with_sha256(path))
+    return sources
 
 
 def _run(

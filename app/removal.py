@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,23 +38,39 @@ class Gone:
 
 
 def remove_document(
-    document: Document, library: Library, store: "PassageStore", chats: Chats, readings: "ReadingStore"
+    document: Document,
+    library: Library,
+    store: "PassageStore",
+    chats: Chats,
+    readings: "ReadingStore",
+    *,
+    jobs_url: str | None = None,
 ) -> Gone:
     """Removes a document: rows, stored file, passages, vectors, summaries, readings, and what chats and jobs say of it.
 
-    Of jobs those are meant that the library's own database keeps. The document itself goes after what can be found
-    through it alone: whoever is killed in between can do it again.
+    The document itself goes after what can be found through it alone: whoever is killed in between can do it again.
+
+    Args:
+        document: Which one.
+        library: Where it is.
+        store: Its passages and vectors.
+        chats: The chats of this library.
+        readings: The readings of this library.
+        jobs_url: PostgreSQL that keeps jobs too; None for those beside the library alone.
 
     Raises:
         DocumentNotFoundError: It is not there (any more).
-        StorageError: The library or the folder of the readings can't be written.
+        StorageError: The library, the folder of the readings or the PostgreSQL can't be written.
     """
     # Here, as the package of jobs imports all that answers, which listing a library does without.
-    from .jobs.database import SqliteJobs
+    from .jobs.database import PostgresJobs, SqliteJobs
     from .jobs.store import JobStore
 
     forgotten = chats.forget_document(document.sha256)  # has deleted words overwritten, also those of the jobs
     JobStore(SqliteJobs(library)).forget([document.sha256])
+    if jobs_url:
+        with closing(PostgresJobs(jobs_url)) as database:
+            JobStore(database).forget([document.sha256])
     n_readings, n_bytes = readings.remove_where(lambda reading: _holds(reading, document))
     removed = library.remove(document)
     more, more_bytes = remove_orphaned_readings(library, readings)

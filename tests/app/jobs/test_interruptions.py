@@ -190,3 +190,6 @@ def test_the_jobs_of_a_shared_database_are_kept_there(
     assert json.loads(run("jobs", "show", out, "--json").out)["items"] == json.loads(before)["items"]
     monkeypatch.delenv("LONGLEAF_JOBS_URL")
     assert json.loads(run("jobs", "list", "--json").out) == []
+    monkeypatch.setenv("LONGLEAF_JOBS_URL", jobs_url)
+    assert run("remove", "d00.txt", "--yes").code == 0
+    assert json.loads(run("jobs", "show", out, "--json").out)["items"] == []

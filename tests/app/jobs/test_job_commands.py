@@ -335,6 +335,20 @@ def test_a_cancelled_job_is_gone_on_with(run: Run, inbox: Path, out: Path) -> No
     assert json.loads(run("jobs", "show", id_, "--json").out)["counts"]["done"] == 3
 
 
+def test_going_on_does_a_changed_file_anew_and_keeps_what_was_done_with_one_that_is_gone(
+    run: Run, inbox: Path, out: Path
+) -> None:
+    run("summarize", inbox / "crane.txt", inbox / "light.md", "-o", out)
+    before = shown(run, out)
+    (inbox / "crane.txt").write_text("The crane lifts nine hundred tons. It stands on the north quay.")
+    (inbox / "light.md").unlink()
+    assert run("jobs", "resume", out).code == 0
+    after = shown(run, out)
+    assert after["light.md"] == before["light.md"]
+    assert after["crane.txt"]["attempts"] > before["crane.txt"]["attempts"]
+    assert "nine hundred tons" in json.dumps(after["crane.txt"]["result"])
+
+
 def test_the_same_command_goes_on_with_a_cancelled_job(run: Run, inbox: Path, out: Path) -> None:
     run("jobs", "cancel", planned(inbox, out))
     ran = run("summarize", inbox / "crane.txt", inbox / "light.md", inbox, "-o", out, "--json")
