@@ -208,15 +208,17 @@ def main() -> None:
     parser.add_argument("--pages", type=int, help="take so many pages from the middle of each PDF; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for all of it, kept at the end")
-    parser.add_argument("options", nargs="*", default=[], help="after --: options of longleaf summarize")
-    given = parser.parse_args()
+    parser.epilog = "What comes after -- are options of longleaf summarize."
+    words = sys.argv[1:]
+    cut = words.index("--") if "--" in words else len(words)
+    given, options = parser.parse_args(words[:cut]), words[cut + 1 :]
     pdfs = sorted(given.pdfs.glob("*.pdf"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
         if given.pages:
             pdfs = [_excerpt(path, folder / "excerpts" / path.name, given.pages) for path in pdfs]
         good, bad = make_documents(pdfs, folder / "documents", given.documents, seed=given.seed)
-        options = given.options or ["-m", "none"]
+        options = options or ["-m", "none"]
         result = run_batch(
             folder / "documents", folder / "results", folder / "home", options, given.kills,
             seconds=tuple(given.between), kill_worker=given.kill_worker, seed=given.seed,
