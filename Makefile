@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV   ?= .venv
 SAMPLE := examples/tamarack-valley-water-2024.pdf
 RUN    := $(VENV)/bin
+# Without compiling every file of every package: Python does it for those that are imported, when they are.
+PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt
 # Processes that run tests; each computes with one thread and may hold 5 GB of models.
 TESTERS ?= 2
 # The tools below must not pick up settings or a library from the caller's environment.
 DEMO   := LONGLEAF_HOME=.demo $(RUN)/longleaf
+EXPERIMENTS := context_throughput context_memory experts layer_ratio against_others fine_tuning distributed
 
-.PHONY: install demo test lint type bench app screenshots clean
+.PHONY: install demo test lint type bench experiments app screenshots clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,7 +20,8 @@ help:
 	@echo "make test      install and run the tests"
 	@echo "make lint      ruff"
 	@echo "make type      mypy, strict"
-	@echo "make bench     the README's figures: ingestion, answers, embedding, vectors, the decoder, readings (half an hour)"
+	@echo "make bench     the README's figures: ingestion, answers, embedding, vectors, the decoder, readings and the experiments in short (45 minutes)"
+	@echo "make experiments   what the hybrid buys, measured in full and kept in benchmarks/results (about two hours)"
 	@echo "make app       open the browser front door on the sample document"
 	@echo "make screenshots   the pictures of the app in docs/images (needs chromium)"
 
@@ -28,17 +32,17 @@ $(VENV)/bin/python:
 
 $(VENV)/.base: pyproject.toml constraints.txt setup.py $(wildcard model/csrc/*) | $(VENV)/bin/python
 	@echo "== installing Longleaf (torch is the large part; a minute or two)"
-	@$(RUN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
+	@$(PIP) -e .
 	@touch $@
 
 $(VENV)/.app: $(VENV)/.base
 	@echo "== installing the browser app"
-	@$(RUN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[app]'
+	@$(PIP) -e '.[app]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
 	@echo "== installing the development tools"
-	@$(RUN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[app,dev,ocr]'
+	@$(PIP) -e '.[app,dev,ocr]'
 	@touch $@
 
 install: $(VENV)/.base
@@ -72,6 +76,11 @@ bench: $(VENV)/.dev
 	@$(RUN)/python -m benchmarks.readings
 	@$(RUN)/python -m benchmarks.reader
 	@$(RUN)/python -m benchmarks.quantization
+	@for name in $(EXPERIMENTS); do $(RUN)/python -m benchmarks.$$name --short || exit 1; done
+
+experiments: $(VENV)/.dev
+	@$(RUN)/longleaf model pull embedded smollm2-135m >/dev/null
+	@for name in $(EXPERIMENTS); do $(RUN)/python -m benchmarks.$$name --save || exit 1; done
 
 app: $(VENV)/.app
 	@$(RUN)/longleaf model pull embedded >/dev/null

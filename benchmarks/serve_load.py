@@ -4,9 +4,10 @@
 
 A real server process on loopback with an empty library. Each client asks without a pause: streamed and whole chat
 completions of a few tokens, embeddings, and the list of models. One request in seven is given up after a random time,
-while it waits or is answered, by closing its connection. Seconds are mostly waiting, and grow with the clients; what is looked for are errors, places that are not given back (the server must stand
-still two seconds after the last client), and memory that grows from the middle to the end. A small reader makes many
-requests of it. `429` is no error where more clients than --max-waiting ask. Needs the reader and `minilm`.
+while it waits or is answered, by closing its connection. Seconds are mostly waiting, and grow with the clients; what is
+looked for are errors, places that are not given back (the server must stand still two seconds after the last client),
+and memory that grows from the middle to the end. A small reader makes many requests of it. `429` is no error where more
+clients than --max-waiting ask. Needs the reader and `minilm`.
 """
 
 import argparse

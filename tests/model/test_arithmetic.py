@@ -124,7 +124,7 @@ def shoot():
         time.sleep(0.0003)
 
 stopped = done = 0
-ended = time.monotonic() + 5
+ended = time.monotonic() + 2
 def begin():
     global shooter
     shooter = threading.Thread(target=shoot, daemon=True)
