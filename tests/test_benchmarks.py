@@ -26,9 +26,29 @@ def output(script: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    """What each script prints for --help; all in one process, as importing torch takes seconds."""
+    program = """
+import contextlib, importlib, io, json, sys
+helps = {}
+for script in sys.argv[1:]:
+    sys.argv, shown = [script, "--help"], io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        importlib.import_module(f"benchmarks.{script}").main()
+    helps[script] = shown.getvalue()
+print(json.dumps(helps))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *SCRIPTS], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=300
+    )
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_tells_how_to_run_it(script: str) -> None:
-    assert f"python -m benchmarks.{script}" in output(script, "--help")
+def test_help_tells_how_to_run_it(script: str, helps: dict[str, str]) -> None:
+    assert f"python -m benchmarks.{script}" in helps[script]
 
 
 @pytest.mark.slow
