@@ -5,8 +5,11 @@ Elements are found by what a person would see or hear of them (roles and names),
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from playwright.sync_api import TimeoutError  # noqa: A004
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -52,7 +55,12 @@ class AppPage:
         box.or_(folded).first.wait_for(state="attached")
         if not box.count():
             folded.click()
-        box.set_input_files([str(path) for path in files])
+        # Where the page is drawn anew in this moment, the uploader that is given them may go: no person is so fast.
+        for _ in range(3):
+            box.set_input_files([str(path) for path in files])
+            with suppress(TimeoutError):
+                self.page.get_by_text(files[0].name).first.wait_for(timeout=20_000)
+                return
 
     def ask(self, question: str) -> None:
         """Types a question and sends it."""

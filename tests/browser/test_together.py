@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from benchmarks.app_browser import AppPage
 from benchmarks.app_server import AppServer
+from playwright.sync_api import TimeoutError  # noqa: A004
 from reportlab.pdfgen import canvas
 
 pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]
@@ -141,7 +142,10 @@ def test_a_server_that_is_killed_in_the_middle_of_an_answer_loses_no_chat(
 
 def has_it(app: AppPage) -> None:
     """Waits until the log book is in the library, now or from before."""
-    app.page.get_by_text(re.compile(r"log book\.txt: (\d+ pages? in|already)")).first.wait_for()
+    try:
+        app.page.get_by_text(re.compile(r"log book\.txt: (\d+ pages? in|already)")).first.wait_for()
+    except TimeoutError as exc:
+        raise AssertionError(f"the page has only: {app.text()}") from exc
 
 
 def stop(app: AppPage) -> None:
