@@ -72,6 +72,8 @@ class Experiment:
         command = ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
         self.conditions = conditions(args.threads, *libraries) | {"seed": args.seed, "command": shlex.join(command)}
         self.console = Console(stderr=args.json)
+        if not self.console.is_terminal:
+            self.console.width = 180  # a log has no edge that a table must not cross
         self._pictures: dict[str, Figure] = {}
 
     @contextmanager
