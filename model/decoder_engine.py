@@ -80,8 +80,8 @@ class DecoderEngine:
         self.context_tokens = context_tokens
         self._template = template
         self._tokenizer: Tokenizer = template.tokenizer
-        self._session: ReadingSession | None = ReadingSession(decoder, store, name)
-        self._steps = StepBatch(decoder)
+        # What holds the weights: prompts are read by the one, answers written by the other.
+        self._open: tuple[ReadingSession, StepBatch] | None = (ReadingSession(decoder, store, name), StepBatch(decoder))
         config = decoder.config
         # A model that begins a new text has ended its answer; GGUF files often name only one of two end tokens.
         self._ends = {*config.eos_token_ids, *([] if config.bos_token_id is None else [config.bos_token_id])}
@@ -176,7 +176,7 @@ class DecoderEngine:
         tags: Mapping[int, str],
     ) -> Iterator[Piece]:
         n_prompt = len(prompt.token_ids)
-        session, writer = self._open_session(), object()
+        (session, steps), writer = self._opened(), object()
         sampler = Sampler(sampling)
 
         def choose(logits: Tensor, state: DecoderState) -> list[int]:
@@ -184,7 +184,7 @@ class DecoderEngine:
             return _next_tokens(sampler, logits, previous, guide, self._ends)
 
         def read_prompt(asker: Asker) -> tuple[ReadPrompt, list[int]]:
-            read = self._read(session, prompt, label, sources, should_stop, on_read, asker)
+            read = self._read(session, steps, prompt, label, sources, should_stop, on_read, asker)
             return read, choose(read.logits, read.state)
 
         try:
@@ -219,18 +219,19 @@ class DecoderEngine:
                 if reason is None and written == room:
                     reason = "length"
                 if reason is None:
-                    chosen = self._steps.next(writer, tokens, state, lambda logits: choose(logits, state))
+                    chosen = steps.next(writer, tokens, state, lambda logits: choose(logits, state))
         finally:
-            self._steps.leave(writer)
+            steps.leave(writer)
         yield from _pieces(splitter.feed(text.flush()))
         yield from _pieces(splitter.flush())
         if reason != "cancelled":
             compute(lambda _: session.keep(state, read.seconds, label, sources))
         yield Piece("", reason, Usage(n_prompt, written, read.cached_tokens, read.seconds_saved))
 
+    @staticmethod
     def _read(
-        self,
         session: ReadingSession,
+        steps: StepBatch,
         prompt: Prompt,
         label: str,
         sources: Sequence[str],
@@ -244,7 +245,7 @@ class DecoderEngine:
 
         def after_chunk(done: int, total: int, seconds_left: float) -> None:
             nonlocal begun
-            self._steps.run_for(time.monotonic() - begun)
+            steps.run_for(time.monotonic() - begun)
             if tell is not None:
                 tell(done, total, seconds_left)
             begun = time.monotonic()
@@ -267,10 +268,10 @@ class DecoderEngine:
         if len(options) < 2 or len(set(tokens)) != len(options):
             raise ValueError(f"options must be two or more that begin with different tokens, got {list(options)}")
         prompt = self._prompt(messages)
-        session = self._open_session()
+        session, steps = self._opened()
 
         def likelihoods(asker: Asker) -> list[float]:
-            read = self._read(session, prompt, label, sources, None, None, asker)
+            read = self._read(session, steps, prompt, label, sources, None, None, asker)
             found: list[float] = torch.softmax(read.logits[tokens], dim=0).tolist()
             return found
 
@@ -279,7 +280,7 @@ class DecoderEngine:
     def close(self) -> None:
         """Free the memory."""
         with self._vocabulary_lock:
-            self._session = self._vocabulary = None
+            self._open = self._vocabulary = None
 
     def _guide(self, constraint: Constraint, prompt: Prompt) -> AnswerGuide:
         with self._vocabulary_lock:
@@ -288,10 +289,10 @@ class DecoderEngine:
             vocabulary = self._vocabulary
         return vocabulary.guide(constraint, in_reasoning=prompt.opens_reasoning)
 
-    def _open_session(self) -> ReadingSession:
-        if self._session is None:
+    def _opened(self) -> tuple[ReadingSession, StepBatch]:
+        if self._open is None:
             raise ModelError(f"{self.name}: the engine is closed")
-        return self._session
+        return self._open
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> Prompt:
         told, own_tools = messages_for(self.tool_markup, messages, tools)

@@ -1,8 +1,10 @@
 """The engine on real weights (SmolLM2 135M): streaming, reuse, stopping, limits."""
 
+import gc
 import json
 import threading
 import time
+import weakref
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -161,6 +163,15 @@ def test_choose_follows_the_question(qwen):
 def test_options_must_differ_in_their_first_token(engine, options):
     with pytest.raises(ValueError, match="different tokens"):
         engine.choose(HELLO, options)
+
+
+def test_a_closed_engine_lets_its_weights_go(smollm2):
+    engine = open_engine(smollm2, 64)
+    decoder = weakref.ref(engine._opened()[0].decoder)
+    assert decoder() is not None
+    engine.close()
+    gc.collect()
+    assert decoder() is None
 
 
 def test_a_closed_engine_says_so(smollm2):
