@@ -28,8 +28,9 @@ from torch import Tensor, nn
 
 from longleaf.errors import ModelError
 
+from .safetensors_weights import hf_name
 from .training import TrainableDecoder
-from .training_files import hf_name, weight_name
+from .training_files import weight_name
 
 __all__ = ["ATTENTION", "DEFAULT_TARGETS", "MAMBA", "MLP", "LoRA", "LoRALinear", "LoRAOptions", "base_fingerprint"]
 

@@ -229,22 +229,31 @@ class SafetensorsWeights:
 
     def _theirs(self, name: str, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
         """The checkpoint's name for ours, and the shape that it has there."""
-        layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
-        if layer is None:
-            return [(self._names[name], shape)]
-        i, part = layer[1], layer[2]
-        if part.startswith("experts."):
-            _, e, which = part.split(".")
-            prefix = self._names["experts"].format(i=i)
-            stacked = prefix + ("down_proj" if which == "down" else "gate_up_proj")
+        expert = re.fullmatch(r"layers\.(\d+)\.experts\.\d+\.(gate|up|down)", name)
+        if expert is not None:
+            i, which = expert.groups()
+            stacked = self._names["experts"].format(i=i) + ("down_proj" if which == "down" else "gate_up_proj")
             if stacked in self._stacked:
                 X, I, D = self._config.n_experts, self._config.d_ff, self._config.d_model  # noqa: E741
                 return [(stacked, (X, D, I) if which == "down" else (X, 2 * I, D))]
-            return [(f"{prefix}{e}.{_EXPERT[self._config.family][which]}", shape)]
-        if part in _MIXER:
-            theirs = self._names["mamba"].format(i=i) + _MIXER[part]
-            return [(theirs, (shape[0], 1, shape[1]) if part == "conv_weight" and shape else shape)]
-        return [(self._names[part].format(i=i), shape)]
+        if name.endswith(".conv_weight") and shape:
+            shape = (shape[0], 1, shape[1])
+        return [(hf_name(self._config, name), shape)]
+
+
+def hf_name(config: DecoderConfig, name: str) -> str:
+    """The checkpoint's name for ours; experts one by one, as on the hub."""
+    names = _NAMES[config.family]
+    layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
+    if layer is None:
+        return names[name]
+    i, part = layer.groups()
+    if part.startswith("experts."):
+        _, e, which = part.split(".")
+        return f"{names['experts'].format(i=i)}{e}.{_EXPERT[config.family][which]}"
+    if part in _MIXER:
+        return names["mamba"].format(i=i) + _MIXER[part]
+    return names[part].format(i=i)
 
 
 def _respell(name: str) -> str:

@@ -20,9 +20,9 @@ from .config import DecoderConfig
 from .gguf_file import GGUFFile, gguf_config
 from .gguf_weights import GGUFWeights
 from .linear import DenseLinear
-from .safetensors_weights import _EXPERT, _MIXER, _NAMES, SafetensorsWeights
+from .safetensors_weights import SafetensorsWeights, hf_name
 
-__all__ = ["hf_config", "hf_name", "open_weights", "save_model", "weight_name"]
+__all__ = ["hf_config", "open_weights", "save_model", "weight_name"]
 
 TensorByName = Callable[[str, torch.dtype], Tensor]
 """A tensor by its name in `weights.py`, in a dtype."""
@@ -202,18 +202,3 @@ def _mamba(config: DecoderConfig) -> dict[str, Any]:
         "use_bias": False,
         "layer_norm_epsilon": config.norm_eps,
     }
-
-
-def hf_name(config: DecoderConfig, name: str) -> str:
-    """The checkpoint's name of a tensor; experts one by one, as on the hub."""
-    names = _NAMES[config.family]
-    layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
-    if layer is None:
-        return names[name]
-    i, part = layer.groups()
-    if part.startswith("experts."):
-        _, e, which = part.split(".")
-        return f"{names['experts'].format(i=i)}{e}.{_EXPERT[config.family][which]}"
-    if part in _MIXER:
-        return names["mamba"].format(i=i) + _MIXER[part]
-    return names[part].format(i=i)
