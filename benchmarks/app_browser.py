@@ -7,12 +7,8 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from playwright.sync_api import TimeoutError  # noqa: A004
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, TimeoutError  # noqa: A004
 
 __all__ = ["AppPage"]
 
@@ -28,7 +24,7 @@ class AppPage:
         url: Of the app.
     """
 
-    def __init__(self, page: "Page", url: str) -> None:
+    def __init__(self, page: Page, url: str) -> None:
         self.page, self._url = page, url
 
     def open(self, path: str = "/") -> "AppPage":
@@ -79,7 +75,7 @@ class AppPage:
         """The answers shown, from first to last."""
         return self.page.locator(".ll-answer").all_inner_texts()
 
-    def chips(self) -> "Locator":
+    def chips(self) -> Locator:
         """The buttons that open a cited page."""
         return self.page.get_by_role("button", name=re.compile(r"p\. \d+"))
 

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from .measuring import ROOT, Figures, conditions
+from .measuring import ROOT, Figures, conditions, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,12 +115,12 @@ class Experiment:
             text = json.dumps(record, indent=1, allow_nan=False) + "\n"
             (RESULTS / f"{self.name}.json").write_text(text, encoding="utf-8")
             IMAGES.mkdir(parents=True, exist_ok=True)
-            for name, figure in self._pictures.items():
-                # Without a date and with fixed ids: the same result makes the same file.
-                figure.savefig(IMAGES / f"{name}.png", dpi=150, metadata={"Software": None})
-                import matplotlib as mpl
+            import matplotlib as mpl
 
-                with mpl.rc_context({"svg.hashsalt": "longleaf"}):
+            # Without a date and with fixed ids: the same result makes the same file.
+            with mpl.rc_context({"svg.hashsalt": "longleaf"}):
+                for name, figure in self._pictures.items():
+                    figure.savefig(IMAGES / f"{name}.png", dpi=150, metadata={"Software": None})
                     figure.savefig(IMAGES / f"{name}.svg", metadata={"Date": None})
         print(json.dumps(record, allow_nan=False))
 
@@ -133,13 +133,5 @@ def print_table(console: Console, title: str, rows: Sequence[Figures]) -> None:
         numbers = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numbers else "left")
     for row in rows:
-        table.add_row(*(_shown(row.get(name)) for name in names))
+        table.add_row(*("" if row.get(name) is None else shown(row[name]) for name in names))
     console.print(table)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

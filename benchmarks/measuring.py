@@ -14,8 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from longleaf.model import native
-
 ROOT = Path(__file__).parent.parent
 
 Figures = dict[str, Any]
@@ -74,6 +72,8 @@ def quiet_transformers() -> None:
 
 def conditions(n_threads: int, *libraries: str) -> Figures:
     """Where and when this runs, and with which versions."""
+    from longleaf.model import native  # imports torch, which not every process that measures has
+
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return {
@@ -101,14 +101,15 @@ def _print_block(figures: Figures, depth: int) -> None:
             print(f"\n{label}" if depth == 0 else label)
             _print_block(value, depth + 1)
         else:
-            print(f"{label:44} {_shown(value)}")
+            print(f"{label:44} {shown(value)}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A figure, a spread or a word as tables show it."""
     if isinstance(value, dict):
-        text = _shown(value["median"])
+        text = shown(value["median"])
         if value["low"] != value["high"]:
-            text += f" ({_shown(value['low'])} to {_shown(value['high'])})"
+            text += f" ({shown(value['low'])} to {shown(value['high'])})"
         if "target" in value:
             text += f"   target {value['target']}: {'met' if value['met'] else 'not met'}"
         return text

@@ -20,12 +20,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-ROOT = Path(__file__).parent.parent
-
-Figures = dict[str, Any]
+from benchmarks.measuring import ROOT, Figures, memory_bytes
 
 _CHECKED_TOKENS = 8
 _AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+
+
+def post_json(address: str, path: str, body: Figures) -> Figures:
+    """What a server on a Unix socket answers."""
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n"
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
+        answer = b""
+        while block := connection.recv(65536):
+            answer += block
+    found: Figures = json.loads(answer.split(b"\r\n\r\n", 1)[1])
+    return found
 
 
 class Side:
@@ -268,25 +280,10 @@ class _LlamaCpp:
         return self._post("/completion", body | {"cache_prompt": not fresh, "id_slot": 0})
 
     def _post(self, path: str, body: Figures) -> Figures:
-        data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n"
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(self.address)
-            connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
-            answer = b""
-            while block := connection.recv(65536):
-                answer += block
-        found: Figures = json.loads(answer.split(b"\r\n\r\n", 1)[1])
+        found = post_json(self.address, path, body)
         if "error" in found:
             raise SystemExit(f"llama.cpp: {found['error']}")
         return found
-
-
-def _memory_bytes(field: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/self/status has no {field}")
 
 
 def serve() -> None:
@@ -314,6 +311,6 @@ def serve() -> None:
             elif asked["do"] == "choices":
                 answer = {"choices": side.choices(asked["ids"], asked["following"])}
             else:
-                answer = {"bytes": _memory_bytes("VmHWM")}
+                answer = {"bytes": memory_bytes("VmHWM")}
             print(json.dumps(answer), file=answers, flush=True)
             (folder / "state").unlink(missing_ok=True)

@@ -1,9 +1,7 @@
 """Weights for the tests: tiny random models, and real ones for the tests that need them, which are skipped, with what
 to run, where they are missing."""
 
-import json
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from benchmarks.sides import post_json
 
 from longleaf.model import is_installed, model_path
 
@@ -83,26 +82,15 @@ class LlamaCppServer:
 
     def tokenize(self, text: str, parse_special: bool = False) -> list[int]:
         body = {"content": text, "parse_special": parse_special, "add_special": False}
-        return self._post("/tokenize", body)["tokens"]
+        return post_json(self.address, "/tokenize", body)["tokens"]
 
     def prompt(self, messages: list[dict[str, str]]) -> str:
-        return self._post("/apply-template", {"messages": messages})["prompt"]
+        return post_json(self.address, "/apply-template", {"messages": messages})["prompt"]
 
     def continuation(self, token_ids: list[int], n_tokens: int) -> list[int]:
         """The likeliest token, so many times."""
         body = {"prompt": token_ids, "n_predict": n_tokens, "temperature": 0, "return_tokens": True}
-        return self._post("/completion", body)["tokens"]
-
-    def _post(self, path: str, body: dict) -> dict:
-        data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n"
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(self.address)
-            connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
-            answer = b""
-            while block := connection.recv(65536):
-                answer += block
-        return json.loads(answer.split(b"\r\n\r\n", 1)[1])
+        return post_json(self.address, "/completion", body)["tokens"]
 
 
 @pytest.fixture(scope="session")
