@@ -43,6 +43,8 @@ class AppPage:
         self.page.locator(f'{_APP}[data-test-connection-state="CONNECTED"]').wait_for(timeout=timeout_s * 1000)
         self.page.locator('[data-testid="stSidebarNavLink"]').first.wait_for(state="attached", timeout=timeout_s * 1000)
         self.page.locator(f'{_APP}[data-test-script-state="notRunning"]').wait_for(timeout=timeout_s * 1000)
+        # Streamlit fetches the code of some elements when they are first drawn.
+        self.page.locator('[data-testid="stSkeleton"]').first.wait_for(state="detached", timeout=timeout_s * 1000)
 
     def upload(self, files: Sequence[Path]) -> None:
         """Gives files to the uploader of the page, opening it where it is folded."""

@@ -33,7 +33,8 @@ def main() -> None:
                 draw_uploader(desk, "ask")
             draw_transfers(desk)
         st.caption(models_line(desk))
-    documents = desk.library.documents()  # a file may have come in while the sidebar was drawn
+    if documents:  # others may have come in while the sidebar was drawn; of the first one the welcome hears
+        documents = desk.library.documents()
     talk, side = st.columns([5, 7], gap="medium") if viewer.shown() else (st.container(), None)
     with talk:
         if not documents and chat is None:

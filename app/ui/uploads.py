@@ -88,7 +88,8 @@ def draw_transfers(service: Service) -> bool:
     if "told" not in state:  # what was over before this session began is no news to it
         state["told"] = {view.id for view in _views(service) if view.finished}
     news = _hear_of_finished(service)
-    if any(not view.finished for view in _views(service)):
+    # One that is over by now, and was not a moment ago, is still to be heard of.
+    if any(view.id not in state["told"] for view in _views(service)):
         _draw_running(service)
     else:
         _draw_finished(service)
@@ -112,14 +113,14 @@ def _draw_running(service: Service) -> None:
         st.rerun(scope="app")
     with st.container(key="transfers"):
         for job in _jobs(service):
-            if not job.view().finished:
-                draw_progress(job, key=job.id[:8], title=job.title)
+            draw_progress(job, key=job.id[:8], title=job.title)
     _draw_finished(service)
 
 
 def _draw_finished(service: Service) -> None:
+    """Draws what came of the files that were heard of: who reads "pages in" and asks at once asks that document."""
     for view in _views(service):
-        if not view.finished:
+        if not view.finished or view.id not in st.session_state["told"]:
             continue
         outcome: Outcome | None = view.result
         text = outcome.text if outcome else view.error or "stopped"

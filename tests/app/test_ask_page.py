@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 
 import longleaf.app.settings  # noqa: E402
 from longleaf.app.settings import load_settings  # noqa: E402
+from longleaf.app.ui import uploads  # noqa: E402
 from longleaf.app.ui.session import service  # noqa: E402
 from longleaf.app.workbench import open_library  # noqa: E402
 from longleaf.retrieval import Answerer  # noqa: E402
@@ -169,6 +170,39 @@ def test_a_file_that_was_just_added_is_asked_and_none_from_before_this_session(t
     added = upload("added.txt")
     at.run()
     assert at.multiselect[0].value == [added]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_file_may_come_in_while_the_page_is_drawn(first, tmp_path, monkeypatch):
+    """In each moment in which the page looks: it is told of, and chosen, together."""
+    path = tmp_path / "late.txt"
+    path.write_text("This came in late.")
+    if not first:
+        add(tmp_path)
+    at = start()
+    desk = service()
+    to_come = [path]
+
+    def then_it_is_in(look):
+        def looked(*args):
+            found = look(*args)
+            if to_come:
+                with to_come.pop().open("rb") as file:
+                    assert desk.add_file(path.name, file, owner="test session id").wait(60)
+            return found
+
+        return looked
+
+    for number, (owner, name) in enumerate([(desk.library, "documents"), (uploads, "_hear_of_finished")], start=1):
+        path.write_text(f"{path.read_text()} Here is more.")
+        to_come[:] = [path]
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, then_it_is_in(getattr(owner, name)))
+            at.run()
+        assert not to_come
+        assert shown(at).count(r"late\.txt\: 1 page in") == number
+        newest = max(desk.library.documents(), key=lambda document: document.id)
+        assert at.multiselect[0].value == [newest.sha256]
 
 
 def test_a_chat_is_of_a_collection_only_where_it_asks_just_what_that_holds(tmp_path):

@@ -291,8 +291,8 @@ def test_readings_of_an_earlier_version_go_by_their_labels(open_desk: OpenDesk, 
         "ferries.txt.pdf": False,
     }
     for label in labels:
-        state = desk.engine._open_session().decoder.new_state()
-        desk.engine._open_session().decoder.prefill(random.Random(label).choices(range(2, 200), k=40), state)
+        state = desk.engine._opened()[0].decoder.new_state()
+        desk.engine._opened()[0].decoder.prefill(random.Random(label).choices(range(2, 200), k=40), state)
         assert desk.readings.keep(state, seconds=1.0, label=label)
     for path in desk.readings.folder.glob("*/snapshots/*"):
         as_an_earlier_version_wrote_it(path)
