@@ -1,6 +1,7 @@
 # Each target starts from nothing but this folder and Python 3.11 or newer, and is quick the second time.
 PYTHON ?= python3
 VENV   ?= .venv
+SOURCES := pyproject.toml constraints.txt setup.py $(wildcard model/csrc/*)
 SAMPLE := examples/tamarack-valley-water-2024.pdf
 RUN    := $(VENV)/bin
 # Without compiling every file of every package: Python does it for those that are imported, when they are.
@@ -30,20 +31,21 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Longleaf needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.base: pyproject.toml constraints.txt setup.py $(wildcard model/csrc/*) | $(VENV)/bin/python
+$(VENV)/.base: $(SOURCES) | $(VENV)/bin/python
 	@echo "== installing Longleaf (torch is the large part; a minute or two)"
 	@$(PIP) -e .
 	@touch $@
 
-$(VENV)/.app: $(VENV)/.base
-	@echo "== installing the browser app"
+# More than Longleaf alone: one installation in place of two, since each compiles the kernels.
+$(VENV)/.app: $(SOURCES) | $(VENV)/bin/python
+	@echo "== installing Longleaf with the browser app (torch is the large part; a minute or two)"
 	@$(PIP) -e '.[app]'
-	@touch $@
+	@touch $(VENV)/.base $@
 
-$(VENV)/.dev: $(VENV)/.base
-	@echo "== installing the development tools"
+$(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
+	@echo "== installing Longleaf with the development tools (torch is the large part; a minute or two)"
 	@$(PIP) -e '.[app,dev,ocr]'
-	@touch $@
+	@touch $(VENV)/.base $@
 
 install: $(VENV)/.base
 

@@ -5,6 +5,7 @@ runs on PyTorch alone. They are plain shared libraries, loaded by model/native.p
 runtime on purpose: they use PyTorch's.
 """
 
+import os
 import platform
 from pathlib import Path
 
@@ -23,6 +24,7 @@ X86_SETS = {
 SETS = {"generic": [], **(X86_SETS if platform.machine() in ("x86_64", "AMD64") else {})}
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count()}},  # each set in a thread
     ext_modules=[
         Extension(
             f"longleaf.model._native_{name}",

@@ -26,10 +26,10 @@ def server(start_server: Start) -> AppServer:
 
 @pytest.fixture(scope="module")
 def log_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text of some 1,400 tokens: it fits the reader, which takes several seconds to read it."""
+    """A text of some 800 tokens: it fits the reader, which takes several seconds to read it."""
     path = tmp_path_factory.mktemp("files") / "log book.txt"
     lines = (
-        f"Day {n}: {n % 7} ships passed, the wind was {n % 9} Beaufort, oil {n * 3} gallons." for n in range(1, 50)
+        f"Day {n}: {n % 7} ships passed, the wind was {n % 9} Beaufort, oil {n * 3} gallons." for n in range(1, 28)
     )
     path.write_text("The log book of Fastnet lighthouse.\n" + "\n".join(lines))
     return path
