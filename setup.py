@@ -34,5 +34,5 @@ setup(
             optional=True,
         )
         for name, flags in SETS.items()
-    ]
+    ],
 )

@@ -25,7 +25,7 @@ from longleaf import __version__
 from longleaf.errors import LongleafError, QuestionError
 from longleaf.ingestion import Document, Library
 
-from .eval_results import open_results, write_report
+from .eval_results import open_results, other_outcomes, write_report
 from .options import AsJson, Home, print_json
 from .progress import StageProgress
 from .render import page_count, print_view
@@ -88,6 +88,10 @@ def evaluate(
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Keep results and a report here; run again, it goes on."),
     ] = None,
+    compare_with: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="DIR", help="Results of an earlier run (its --out) to compare with."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how well your own questions are answered over your own documents.
@@ -98,7 +102,7 @@ def evaluate(
 
         longleaf eval questions.jsonl --documents reports/ --out results/
     """
-    from longleaf.retrieval.evaluation import Evaluation, Options
+    from longleaf.retrieval.evaluation import Evaluation, Options, compare
     from longleaf.retrieval.question_file import check_pages, read_questions
 
     with ExitStack() as stack:
@@ -133,6 +137,7 @@ def evaluate(
             "evidence_tokens": answerer.evidence_tokens,
             **asdict(options),
         }
+        other = other_outcomes(compare_with, run) if compare_with else None
         results = stack.enter_context(open_results(out_dir, run))
         evaluation = stack.enter_context(Evaluation(answerer, added, options))
         evaluation.prepare(progress)
@@ -142,6 +147,8 @@ def evaluate(
                 results.keep(evaluation.run(question))
             progress("asking", done, len(chosen))
         summary = _summary(chosen, results.outcomes, run, added)
+        if other is not None:
+            summary["compared"] = {"with": str(compare_with), **compare(chosen, results.outcomes, other)}
     if out_dir is not None:
         report = write_report(out_dir, chosen, results.outcomes, summary)
         err.print(f"report: {report}", markup=False, highlight=False)
@@ -262,10 +269,10 @@ def _summary(
     documents: Mapping[str, Document],
 ) -> dict[str, Any]:
     """What `--json` prints."""
-    from longleaf.retrieval.evaluation import STAGES, failures, figures, seconds
+    from longleaf.retrieval.evaluation import STAGES, cases, figures, seconds
 
     pairs = [(question, outcomes[question.id]) for question in questions]
-    lost = failures(pairs)
+    asked = cases(pairs)
     sections = figures(pairs, with_reader=run["model"] != "none")
     return {
         "questions": len(questions),
@@ -278,9 +285,9 @@ def _summary(
         },
         "seconds": seconds(outcome for _, outcome in pairs),
         "lost": {
-            stage: [failure.question.id for failure in lost if failure.stage == stage]
+            stage: [case.question.id for case in asked if case.stage == stage]
             for stage in STAGES
-            if any(failure.stage == stage for failure in lost)
+            if any(case.stage == stage for case in asked)
         },
     }
 
@@ -288,6 +295,8 @@ def _summary(
 def _view(summary: Mapping[str, Any]) -> RenderableType:
     from longleaf.retrieval.evaluation import STAGES
     from longleaf.retrieval.metrics import Figure
+
+    from .eval_report import compared_line
 
     run = summary["run"]
     head = (
@@ -313,6 +322,8 @@ def _view(summary: Mapping[str, Any]) -> RenderableType:
     ]
     if summary["lost"]:
         parts += [Padding(Text("lost", style="bold"), (1, 0, 0, 0)), lost]
+    if told := summary.get("compared"):
+        parts.append(Padding(Text(f"compared with {told['with']}: {compared_line(told)}"), (1, 0, 0, 0)))
     return Group(*parts)
 
 

@@ -1,4 +1,4 @@
-"""The report of `longleaf eval`: one page with the figures and, for each lost question, what came instead and why.
+"""The report of `longleaf eval`: one page with the figures and all questions, those that were lost first, and where.
 
 A page of its own: no script, no picture, nothing fetched; readable in light and dark. All words in it are somebody
 else's data and leave through `html.escape`.
@@ -10,11 +10,11 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from longleaf.retrieval.evaluation import STAGES, Cited, Failure
+from longleaf.retrieval.evaluation import STAGES, Case, Cited, Outcome, Stage
 
 from .render import page_count
 
-__all__ = ["report_html"]
+__all__ = ["compared_line", "report_html"]
 
 MAX_CHARS = 2_000
 """Of a reply or quote, so much is shown."""
@@ -39,11 +39,11 @@ dt { opacity: .7; } dd { margin: 0; white-space: pre-wrap; }
 """
 
 
-def report_html(lost: Sequence[Failure], summary: Mapping[str, Any]) -> str:
+def report_html(cases: Sequence[Case], summary: Mapping[str, Any]) -> str:
     """The whole page.
 
     Args:
-        lost: The questions that were lost, in the order to be shown.
+        cases: What was asked, in the order to be shown; those of one stage stand together.
         summary: What `longleaf eval --json` prints.
     """
     run = summary["run"]
@@ -53,21 +53,38 @@ def report_html(lost: Sequence[Failure], summary: Mapping[str, Any]) -> str:
         f"Reader {run['model']}, embedder {run['embedder']}, scope {run['scope']}, top_k {run['top_k']}, "
         f"taken away: {run['take_away']}. Longleaf {run['version']}."
     )
-    grouped = [(stage, list(each)) for stage, each in groupby(enumerate(lost), key=lambda pair: pair[1].stage)]
+    grouped = [(stage, list(each)) for stage, each in groupby(enumerate(cases), key=lambda pair: pair[1].stage)]
     contents = "".join(
-        f'<li><a href="#{_anchor(stage)}">{len(each):,} × {_text(STAGES[stage])}</a></li>' for stage, each in grouped
+        f'<li><a href="#{_anchor(stage)}">{len(each):,} × {_text(_title(stage))}</a></li>' for stage, each in grouped
     )
     sections = "".join(
-        f'<h2 id="{_anchor(stage)}">{_text(STAGES[stage])}</h2>' + "".join(_article(i, f) for i, f in each)
+        f'<h2 id="{_anchor(stage)}">{_text(_title(stage))}</h2>' + "".join(_article(i, case) for i, case in each)
         for stage, each in grouped
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Longleaf: evaluation</title>'
         f"<style>{_STYLE}</style></head><body>\n<h1>How well the questions were answered</h1>\n<p>{_text(head)}</p>\n"
-        f"{_figures(summary)}\n<h2>Lost questions</h2>\n"
-        f"{f'<ul>{contents}</ul>' if lost else '<p>None.</p>'}\n{sections}\n</body></html>\n"
+        f"{_figures(summary)}{_compared(summary)}\n<h2>Questions</h2>\n<ul>{contents}</ul>\n{sections}\n</body></html>\n"
     )
+
+
+def _compared(summary: Mapping[str, Any]) -> str:
+    if not (told := summary.get("compared")):
+        return ""
+    return f"<p>Compared with {_text(told['with'])}: {_text(compared_line(told))}.</p>"
+
+
+def compared_line(told: Mapping[str, Any]) -> str:
+    """How two runs differ, in words."""
+    return (
+        f"of {told['cases']:,} asked in both, {told['both']:,} right in both, {told['here']:,} here alone, "
+        f"{told['there']:,} there alone, {told['neither']:,} in neither (McNemar's exact p {told['p']:.3f})"
+    )
+
+
+def _title(stage: Stage | None) -> str:
+    return STAGES[stage] if stage else "right: the right words from the right page, or rightly nothing"
 
 
 def _figures(summary: Mapping[str, Any]) -> str:
@@ -90,19 +107,20 @@ def _figures(summary: Mapping[str, Any]) -> str:
     return f"<table><tr>{heads}</tr>{''.join(rows)}</table>"
 
 
-def _article(index: int, failure: Failure) -> str:
-    """One lost question; its anchor is its number, as ids may hold anything."""
-    question, outcome, given = failure.question, failure.outcome, failure.given
+def _article(index: int, case: Case) -> str:
+    """One question; its anchor is its number, as ids may hold anything."""
+    question, outcome, given = case.question, case.outcome, case.given
     rows: list[tuple[str, str]] = [("question", _text(question.text))]
     about = question.document or "any document"
     pages = ", ".join(map(str, question.pages)) or "none named"
-    if failure.taken_away:
+    if case.taken_away:
         rows.append(("asked", "without the gold pages, or without the document, that answer it"))
     rows.append(
         ("gold answer", _text(" | ".join(question.answers) or ("none" if question.answerable else "there is none")))
     )
     rows.append(("gold pages", f"{_text(about)}: {_text(pages)}"))
-    rows.append(("lost by", f'<span class="stage">{_text(_why(failure))}</span>'))
+    if case.stage:
+        rows.append(("lost by", f'<span class="stage">{_text(_why(case.stage, outcome))}</span>'))
     if outcome.error:
         rows.append(("error", _text(outcome.error)))
     if given:
@@ -112,27 +130,26 @@ def _article(index: int, failure: Failure) -> str:
         rows += [("cited", _place(place)) for place in given.citations]
         rows += [("nearest", _place(place)) for place in given.nearest]
         rows.append(("route", _text(given.route)))
-    if not failure.taken_away:  # the ranks are those of the search with everything in place
+    if not case.taken_away:  # the ranks are those of the search with everything in place
         rows.append(("pages found", _found(outcome.pages)))
     cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
     return (
-        f'<article id="lost-{index + 1}"><h3><a href="#lost-{index + 1}">{_text(question.id)}</a>'
+        f'<article id="case-{index + 1}"><h3><a href="#case-{index + 1}">{_text(question.id)}</a>'
         f' <span class="small">line {question.line} {_text(question.kind)}</span></h3><dl>{cells}</dl></article>\n'
     )
 
 
-def _why(failure: Failure) -> str:
+def _why(stage: Stage, outcome: Outcome) -> str:
     """The stage in words, with the ranks of the gold pages where search lost them."""
-    outcome = failure.outcome
-    if failure.stage == "search":
+    if stage == "search":
         ranks = [
             f"page {page} at rank {rank}" if rank else f"page {page} not among the pages of the first 200 passages"
             for page, rank in outcome.ranks
         ]
         return f"{STAGES['search']} ({'; '.join(ranks)})"
-    if failure.stage == "ingestion":
+    if stage == "ingestion":
         return f"{STAGES['ingestion']} (unread: {', '.join(map(str, outcome.unread))})"
-    return STAGES[failure.stage]
+    return STAGES[stage]
 
 
 def _found(pages: Iterable[tuple[str, int, bool]]) -> str:
@@ -151,8 +168,8 @@ def _place(place: Cited) -> str:
     return f"{mark}: “{_text(place.quote)}”"
 
 
-def _anchor(stage: str) -> str:
-    return f"stage-{stage.replace(' ', '-')}"
+def _anchor(stage: Stage | None) -> str:
+    return f"stage-{(stage or 'none').replace(' ', '-')}"
 
 
 def _text(text: str) -> str:

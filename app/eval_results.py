@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from longleaf.retrieval.evaluation import Outcome
     from longleaf.retrieval.question_file import Question
 
-__all__ = ["Results", "open_results", "write_report"]
+__all__ = ["Results", "open_results", "other_outcomes", "write_report"]
 
 
 @dataclass
@@ -72,12 +72,11 @@ def write_report(
     Raises:
         StorageError: The folder can't be written.
     """
-    from longleaf.retrieval.evaluation import failures
+    from longleaf.retrieval.evaluation import cases
 
     from .eval_report import report_html
 
-    pairs = [(question, outcomes[question.id]) for question in questions]
-    html = report_html(failures(pairs), summary)
+    html = report_html(cases((question, outcomes[question.id]) for question in questions), summary)
     report = folder / "report.html"
     try:
         report.write_bytes(html.encode("utf-8", "replace"))
@@ -110,12 +109,41 @@ def _same_run(file: Path, run: Mapping[str, Any]) -> None:
         file.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
 
 
+def other_outcomes(folder: Path, run: Mapping[str, Any]) -> "dict[str, Outcome]":
+    """The outcomes of an earlier run, to compare with.
+
+    Args:
+        folder: Where it kept them.
+        run: The present one.
+
+    Raises:
+        QuestionError: There are none, or they are of other questions.
+    """
+    try:
+        before = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        _, outcomes = _whole_lines(folder / "results.jsonl")
+    except (OSError, ValueError) as exc:
+        raise QuestionError(f"{folder}: there are no results of an earlier run to compare with ({exc})") from exc
+    if not isinstance(before, dict) or before.get("questions") != run["questions"]:
+        raise QuestionError(f"{folder}: it holds the results of other questions, which can't be compared with these")
+    return outcomes
+
+
 def _read_outcomes(file: Path) -> "dict[str, Outcome]":
     """The outcomes in a file; a line that was cut off is taken out of it, and its question is asked again."""
-    from longleaf.retrieval.evaluation import Outcome
-
     if not file.exists():
         return {}
+    whole, outcomes = _whole_lines(file)
+    repaired = file.with_suffix(".tmp")
+    repaired.write_bytes(b"".join(whole))
+    repaired.replace(file)
+    return outcomes
+
+
+def _whole_lines(file: Path) -> "tuple[list[bytes], dict[str, Outcome]]":
+    """The lines of a file that hold an outcome, and the outcomes."""
+    from longleaf.retrieval.evaluation import Outcome
+
     whole, outcomes = [], {}
     for line in file.read_bytes().split(b"\n"):
         try:
@@ -124,10 +152,7 @@ def _read_outcomes(file: Path) -> "dict[str, Outcome]":
             continue
         whole.append(line + b"\n")
         outcomes[outcome.id] = outcome
-    repaired = file.with_suffix(".tmp")
-    repaired.write_bytes(b"".join(whole))
-    repaired.replace(file)
-    return outcomes
+    return whole, outcomes
 
 
 def _not_writable(folder: Path, exc: OSError) -> StorageError:

@@ -41,14 +41,15 @@ from .support import says_not_in_text
 __all__ = [
     "DEPTH",
     "STAGES",
+    "Case",
     "Cited",
     "Evaluation",
-    "Failure",
     "Given",
     "Options",
     "Outcome",
     "Stage",
-    "failures",
+    "cases",
+    "compare",
     "figures",
     "is_right",
     "normalised",
@@ -295,25 +296,58 @@ def _percentile(values: Sequence[float], part: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A question that was lost; with `taken_away`, the one asked without its gold pages or document."""
+class Case:
+    """A question as it was asked; with `taken_away`, without its gold pages or document.
+
+    Attributes:
+        stage: Where it was lost; None where it was not.
+    """
 
     question: Question
     outcome: Outcome
     given: Given | None
-    stage: Stage
+    stage: Stage | None
     taken_away: bool = False
 
 
-def failures(pairs: Iterable[Pair]) -> list[Failure]:
-    """All questions that were lost, in the order of the walk and then of the file."""
-    lost = []
+def cases(pairs: Iterable[Pair]) -> list[Case]:
+    """All that was asked: what was lost first, in the order of the walk, and then of the file."""
+    asked = []
     for question, outcome in pairs:
-        if stage := stage_of(question, outcome):
-            lost.append(Failure(question, outcome, outcome.given, stage))
-        if outcome.absent and outcome.absent.found:
-            lost.append(Failure(question, outcome, outcome.absent, "false answer", taken_away=True))
-    return sorted(lost, key=lambda failure: list(STAGES).index(failure.stage))
+        asked.append(Case(question, outcome, outcome.given, stage_of(question, outcome)))
+        if absent := outcome.absent:
+            asked.append(Case(question, outcome, absent, "false answer" if absent.found else None, taken_away=True))
+    order = {stage: number for number, stage in enumerate(STAGES)}
+    return sorted(asked, key=lambda case: order[case.stage] if case.stage else len(order))
+
+
+def compare(questions: Iterable[Question], here: Mapping[str, Outcome], there: Mapping[str, Outcome]) -> dict[str, Any]:
+    """Two runs on the same questions: in how many cases each was right, or rightly found nothing.
+
+    Args:
+        questions: Those not in both runs are left out.
+        here: Outcomes of one run, by the questions' ids.
+        there: Of the other.
+
+    Returns:
+        "cases" in all; of them "both" were not lost, "here" alone, "there" alone, "neither"; "p": the two-sided exact
+        p-value of McNemar's test (Psychometrika 12, 1947): how often so uneven a split of the cases in which they
+        differ would come of chance.
+    """
+    kept: list[tuple[bool, bool]] = []
+    for question in questions:
+        if question.id in here and question.id in there:
+            runs = [
+                {c.taken_away: c.stage is None for c in cases([(question, run[question.id])])} for run in (here, there)
+            ]
+            kept += [(runs[0][key], runs[1][key]) for key in runs[0].keys() & runs[1].keys()]
+    counts = {name: kept.count(pair) for name, pair in _SPLIT.items()}
+    n, least = counts["here"] + counts["there"], min(counts["here"], counts["there"])
+    p = min(1.0, 2 * sum(math.comb(n, k) for k in range(least + 1)) / 2**n)
+    return {"cases": len(kept), **counts, "p": round(p, 4)}
+
+
+_SPLIT = {"both": (True, True), "here": (True, False), "there": (False, True), "neither": (False, False)}
 
 
 def is_right(question: Question, given: Given) -> bool:

@@ -16,7 +16,7 @@ from longleaf.app import cli, workbench
 from longleaf.app.eval_command import evaluate, paragraphs_as_text
 from longleaf.app.eval_report import report_html
 from longleaf.errors import QuestionError
-from longleaf.retrieval.evaluation import Evaluation, Failure, Given, Outcome
+from longleaf.retrieval.evaluation import Case, Evaluation, Given, Outcome
 from longleaf.retrieval.question_file import Question
 
 from .conftest import REPORT, Ran
@@ -112,6 +112,36 @@ def test_the_whole_command_prints_figures_and_leaves_a_report(
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     for words in ("What was the total revenue in 2024?", "99,999", "Total revenue 11,717 11,108", "harbour.txt p. 2"):
         assert words in page.words
+    assert {f"case-{n}" for n in range(1, 6)} <= page.ids  # each of the three, and two without their pages
+    order = [
+        page.words.index(words) for words in ("the reply is wrong", "the right words", "How much does the largest")
+    ]
+    assert order == sorted(order), "what was lost comes first"
+
+
+def test_two_runs_on_the_same_questions_are_compared(
+    run_eval: Eval, questions: Path, folder: Path, tmp_path: Path
+) -> None:
+    words = (questions, "--documents", folder, "--json")
+    first = json.loads(run_eval(*words, "--out", tmp_path / "a").out)
+    assert "compared" not in first
+    lines = [json.loads(line) for line in (tmp_path / "a" / "results.jsonl").read_text().splitlines()]
+    for line in lines[:1]:
+        line["given"] |= {"found": False, "citations": []}  # as if the first one had not been answered
+    (tmp_path / "a" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ran = run_eval(*words, "--out", tmp_path / "b", "--top-k", "3", "--compare", tmp_path / "a")
+    assert ran.code == 0, ran.err
+    told = json.loads(ran.out)["compared"]
+    assert told == {"with": str(tmp_path / "a"), "cases": 3, "both": 1, "here": 1, "there": 0, "neither": 1, "p": 1.0}
+    assert "of 3 asked in both, 1 right in both, 1 here alone" in (tmp_path / "b" / "report.html").read_text()
+    told = run_eval(*words[:-1], "--out", tmp_path / "b", "--top-k", "3", "--compare", tmp_path / "a").out
+    assert "1 here alone, 0 there alone, 1 in neither (McNemar's exact p 1.000)" in " ".join(told.split())
+    questions.write_text(json.dumps(QUESTIONS[0]))
+    for there in (tmp_path / "a", tmp_path / "nowhere"):
+        ran = run_eval(*words, "--compare", there)
+        assert ran.code == 1
+        assert str(there) in ran.err
+        assert "compare" in ran.err
 
 
 def test_the_table_names_every_section(run_eval: Eval, questions: Path, folder: Path) -> None:
@@ -300,20 +330,12 @@ def test_the_report_escapes_whatever_it_is_given() -> None:
         "run": dict.fromkeys(("model", "embedder", "scope", "top_k", "take_away", "version"), ODD),
     }  # fmt: skip
     html = report_html(
-        [Failure(question, outcome, given, "search"), Failure(question, outcome, given, "false answer", True)], summary
+        [Case(question, outcome, given, "search"), Case(question, outcome, given, "false answer", True)], summary
     )
     page = Page(html.encode("utf-8").decode("utf-8"))
     assert "script" not in page.tags
     assert "\x00" not in html
     assert "page 1 at rank 31; page 2 not among the pages of the first 200 passages" in page.words
-
-
-def test_a_report_without_failures_says_so() -> None:
-    summary = {
-        "questions": 1, "answerable": 1, "documents": 1, "pages": 2, "figures": {}, "seconds": {},
-        "run": dict.fromkeys(("model", "embedder", "scope", "top_k", "take_away", "version"), "x"),
-    }  # fmt: skip
-    assert "None." in Page(report_html([], summary)).words
 
 
 def test_odd_questions_are_asked_and_reported(run_eval: Eval, questions: Path, folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from longleaf.retrieval.evaluation import (
     Given,
     Options,
     Outcome,
-    failures,
+    cases,
+    compare,
     figures,
     seconds,
     stage_of,
@@ -250,14 +251,15 @@ def test_an_answer_where_there_is_none_is_lost_and_not_found_is_not(evaluate: Ca
     assert stage_of(NOWHERE, evaluate(NOWHERE, "Not in the text.")) is None
 
 
-def test_failures_come_in_the_order_of_the_walk_with_those_taken_away(evaluate: Callable[..., Outcome]) -> None:
+def test_cases_come_in_the_order_of_the_walk_with_those_taken_away(evaluate: Callable[..., Outcome]) -> None:
     wrong, right = evaluate(REVENUE, "7,990"), evaluate(CRANE, "Odense")
     given = right.given
     assert given is not None
-    lost = failures([(CRANE, replace(right, absent=given)), (REVENUE, wrong)])
+    lost = cases([(CRANE, replace(right, absent=given)), (REVENUE, wrong)])
     assert [(f.question.id, f.stage, f.taken_away) for f in lost] == [
         ("revenue", "reader", False),
         ("crane", "false answer", True),
+        ("crane", None, False),
     ]
 
 
@@ -296,3 +298,36 @@ def test_seconds_are_median_and_ninetieth_percentile_by_step() -> None:
     assert base.given is not None
     outcomes = [replace(base, given=replace(base.given, seconds={"total": float(i)})) for i in range(1, 11)]
     assert seconds(outcomes) == {"total": {"median": 5.0, "p90": 9.0}}
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "split", "p"),
+    [
+        ("rrr", "rrr", (3, 0, 0, 0), 1.0),
+        ("rrrrrrl", "llllllr", (0, 6, 1, 0), 0.125),  # scipy.stats.binomtest(1, 7).pvalue
+        ("rrrrrrrrrl", "rllllllllx", (1, 8, 0, 0), 0.0078),  # the last was not asked there; binomtest(0, 8)
+        ("", "", (0, 0, 0, 0), 1.0),
+    ],
+)
+def test_two_runs_are_compared_by_what_only_one_of_them_had_right(
+    here: str, there: str, split: tuple[int, ...], p: float
+) -> None:
+    asked = [replace(REVENUE, id=str(n)) for n in range(len(here))]
+
+    def run(letters: str) -> dict[str, Outcome]:
+        return {
+            q.id: outcome_of(q, found=letter == "r", reply="11,717", refused=letter != "r")
+            for q, letter in zip(asked, letters, strict=True)
+            if letter != "x"
+        }
+
+    told = compare(asked, run(here), run(there))
+    assert (told["both"], told["here"], told["there"], told["neither"]) == split
+    assert (told["cases"], told["p"]) == (sum(split), p)
+
+
+def test_what_was_taken_away_is_compared_with_the_same() -> None:
+    one = {"revenue": outcome_of(REVENUE, found=True, reply="11,717", refused=False, absent_found=True)}
+    other = {"revenue": outcome_of(REVENUE, found=True, reply="11,717", refused=False, absent_found=False)}
+    told = compare([REVENUE], one, other)
+    assert (told["cases"], told["both"], told["there"]) == (2, 1, 1)
