@@ -5,11 +5,13 @@ runs on PyTorch alone. They are plain shared libraries, loaded by model/native.p
 runtime on purpose: they use PyTorch's.
 """
 
+import copy
 import os
 import platform
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 SOURCES = sorted(str(path) for path in Path("model/csrc").glob("*.c"))
 COMMON = ["-O3", "-g0", "-std=gnu11", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
@@ -23,8 +25,19 @@ X86_SETS = {
 }  # fmt: skip
 SETS = {"generic": [], **(X86_SETS if platform.machine() in ("x86_64", "AMD64") else {})}
 
+
+class BuildApart(build_ext):
+    """Builds several sets at once, the objects of each in a folder of its own: all are made from the same sources."""
+
+    def build_extension(self, ext):
+        apart = copy.copy(self)
+        apart.build_temp = str(Path(self.build_temp, ext.name))
+        build_ext.build_extension(apart, ext)
+
+
 setup(
-    options={"build_ext": {"parallel": os.cpu_count()}},  # each set in a thread
+    cmdclass={"build_ext": BuildApart},
+    options={"build_ext": {"parallel": os.cpu_count()}},
     ext_modules=[
         Extension(
             f"longleaf.model._native_{name}",

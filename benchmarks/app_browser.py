@@ -61,7 +61,12 @@ class AppPage:
                 return
 
     def ask(self, question: str) -> None:
-        """Types a question and sends it."""
+        """Types a question and sends it once the page stands still.
+
+        What a run of the page chooses reaches the browser after the line that says a file is in: no person types so
+        fast.
+        """
+        self.settle()
         box = self.page.locator('[data-testid="stChatInputTextArea"]')
         box.fill(question)
         box.press("Enter")
