@@ -29,7 +29,8 @@ SETS = {"generic": [], **(X86_SETS if platform.machine() in ("x86_64", "AMD64") 
 class BuildApart(build_ext):
     """Builds several sets at once, the objects of each in a folder of its own: all are made from the same sources."""
 
-    def build_extension(self, ext):
+    def build_extension(self, ext: Extension) -> None:
+        """As setuptools does it, elsewhere."""
         apart = copy.copy(self)
         apart.build_temp = str(Path(self.build_temp, ext.name))
         build_ext.build_extension(apart, ext)

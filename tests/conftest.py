@@ -8,10 +8,11 @@ import pytest
 from longleaf.ingestion import Library
 
 _FIRST = (
-    "browser/test_journey.py", "model/test_chat_integration.py", "browser/test_together.py", "test_docs.py",
-    "test_end_to_end.py", "app/jobs/test_interruptions.py", "app/jobs/test_ray.py", "app/jobs/test_readers.py",
+    "browser/test_journey.py", "model/test_chat_integration.py", "app/jobs/test_interruptions.py",
+    "browser/test_together.py", "test_docs.py", "test_end_to_end.py", "app/jobs/test_ray.py",
+    "app/jobs/test_readers.py",
 )  # fmt: skip
-"""Files whose tests take long, in an order in which two processes do not run both of the browser's at once."""
+"""Files whose tests take long, in an order in which three processes do not run both of the browser's at once."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

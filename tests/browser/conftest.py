@@ -19,8 +19,8 @@ Open = Callable[..., AppPage]
 def chromium() -> Iterator[Any]:
     if chromium_path() is None:
         pytest.skip("no Chromium here: apt install chromium")
-    if not is_installed("embedded"):
-        pytest.skip("no weights here: run `longleaf model pull embedded`")
+    if not (is_installed("embedded") and is_installed("smollm2-135m")):
+        pytest.skip("no weights here: run `longleaf model pull embedded smollm2-135m`")
     with launch_chromium() as browser:
         yield browser
 

@@ -123,7 +123,7 @@ def test_stop_ends_an_answer_that_is_being_written(server: AppServer, open_app: 
 def test_a_server_that_is_killed_in_the_middle_of_an_answer_loses_no_chat(
     start_server: Start, open_app: Open, log_book: Path
 ) -> None:
-    server = start_server("killed")
+    server = start_server("killed", environment={"LONGLEAF_READER": "smollm2-135m"})
     app = open_app(server)
     app.upload([log_book])
     has_it(app)
