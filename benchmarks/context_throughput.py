@@ -311,6 +311,37 @@ def draw(run: Experiment, rows: Sequence[Figures], models: Figures) -> None:
         axes.set(yscale="log", ylabel="bytes", title="State of one sequence")
 
 
+def chart(run: Experiment, rows: Sequence[Figures], found: Sequence[Figures]) -> None:
+    """For the app: the time to the first token, and the state."""
+    last = found[-1]
+    at = f"{last['tokens'] // 1024}K tokens"
+
+    def lines(key: str, unit: float) -> dict[str, list[tuple[float, float]]]:
+        return {
+            name: [(row["tokens"], row[key] / unit) for row in rows if row["model"] == name]
+            for name in ("hybrid", "transformer", "mamba")
+        }
+
+    run.chart(
+        "1-first-token",
+        "Time to the first token",
+        x="context, tokens",
+        y="seconds",
+        lines=lines("first_token_s", 1),
+        found=f"At {at} the hybrid has read {last['prefill_over_transformer']:.1f} times as fast as the Transformer.",
+        log_y=True,
+    )
+    run.chart(
+        "2-state",
+        "What is kept of a text",
+        x="context, tokens",
+        y="MB of 10⁶ bytes",
+        lines=lines("state_bytes", 1e6),
+        found=f"At {at} the Transformer keeps {last['transformer_state_over_hybrid']:.1f} times as much as the hybrid.",
+        log_y=True,
+    )
+
+
 def measure(args: argparse.Namespace) -> None:
     """The whole experiment."""
     run = Experiment("context-throughput", args, "transformers")
@@ -339,6 +370,7 @@ def measure(args: argparse.Namespace) -> None:
     run.table("Ratios", found)
     run.table("t(n) = a·n + b·n²", [{"model": name} | models[name] for name in shapes])
     draw(run, rows, models)
+    chart(run, rows, found)
     run.finish(
         {
             "shapes": {name: shape.figures() for name, shape in shapes.items()},

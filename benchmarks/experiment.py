@@ -1,7 +1,8 @@
 """What the experiments share: shapes of equal size, the record of a result, tables, and pictures as SVG and PNG.
 
 An experiment is a module of this folder that measures, prints a table, and with `--save` keeps its result in
-benchmarks/results and its pictures in docs/images/experiments. docs/experiments.md says what was found.
+benchmarks/results, its pictures in docs/images/experiments, and charts for the app in app/charts. docs/experiments.md
+says what was found.
 """
 
 import argparse
@@ -28,6 +29,7 @@ __all__ = ["COLOURS", "RESULTS", "Experiment", "options", "print_table"]
 
 RESULTS = ROOT / "benchmarks" / "results"
 IMAGES = ROOT / "docs" / "images" / "experiments"
+CHARTS = ROOT / "app" / "charts"
 
 COLOURS = {
     "hybrid": "#1f77b4",
@@ -75,6 +77,34 @@ class Experiment:
         if not self.console.is_terminal:
             self.console.width = 180  # a log has no edge that a table must not cross
         self._pictures: dict[str, Figure] = {}
+        self._charts: dict[str, Figures] = {}
+
+    def chart(
+        self,
+        name: str,
+        title: str,
+        *,
+        x: str,
+        y: str,
+        lines: dict[str, list[tuple[float, float]]],
+        found: str,
+        log_y: bool = False,
+    ) -> None:
+        """A chart for the app's page of models (`longleaf.app.ui.measured_charts.Chart`); a short run keeps none.
+
+        Args:
+            name: Of the file; the page has them in the order of their names.
+            title: What is shown.
+            x: What stands below, with its unit.
+            y: What stands at the left, with its unit.
+            lines: By name: (x, y) of each point.
+            found: What it shows, in a sentence.
+            log_y: Whether y grows by factors.
+        """
+        about = f"Measured on {self.conditions['cpu']}, {self.conditions['date']}: {self.conditions['command']}"
+        self._charts[name] = {
+            "title": title, "x": x, "y": y, "lines": lines, "found": found, "about": about, "log_y": log_y,
+        }  # fmt: skip
 
     @contextmanager
     def picture(self, name: str = "", *, width: float = 7.0, height: float = 4.2) -> "Iterator[Axes]":
@@ -114,6 +144,10 @@ class Experiment:
             RESULTS.mkdir(exist_ok=True)
             text = json.dumps(record, indent=1, allow_nan=False) + "\n"
             (RESULTS / f"{self.name}.json").write_text(text, encoding="utf-8")
+            if not self._args.short:
+                CHARTS.mkdir(exist_ok=True)
+                for name, chart in self._charts.items():
+                    (CHARTS / f"{name}.json").write_text(json.dumps(chart, indent=1) + "\n", encoding="utf-8")
             IMAGES.mkdir(parents=True, exist_ok=True)
             import matplotlib as mpl
 

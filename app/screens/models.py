@@ -9,6 +9,7 @@ from longleaf.app.plan_commands import shape_in_words
 from longleaf.app.render import human_bytes
 from longleaf.app.service import Service
 from longleaf.app.ui.figures import STYLE, table_html
+from longleaf.app.ui.measured_charts import measured_chart, measured_charts
 from longleaf.app.ui.memory_chart import TRANSFORMER, memory_chart
 from longleaf.app.ui.model_list import draw_downloads, draw_fetch_button, draw_models
 from longleaf.app.ui.readings_list import draw_readings
@@ -34,7 +35,7 @@ def main() -> None:
     desk = service()
     st.html(STYLE)
     st.title("Models", anchor=False)
-    for draw in (draw_in_use, draw_downloads, draw_models, draw_fit, draw_readings):
+    for draw in (draw_in_use, draw_downloads, draw_models, draw_fit, draw_measured, draw_readings):
         with errors_shown():
             draw(desk)
 
@@ -95,6 +96,18 @@ def draw_fit(desk: Service) -> None:
     with figures:
         st.html(table_html(*figures_table(name, fit, rows, at_hand[0])))
     st.caption(plain(" ".join(notes(fit))))
+
+
+def draw_measured(_: Service) -> None:
+    """Draws what was measured of hybrids, Transformers and Mamba models of equal size."""
+    if not (charts := measured_charts()):
+        return
+    st.subheader("What a hybrid buys, measured", anchor=False)
+    for number, (chart, column) in enumerate(zip(charts, st.columns(len(charts), gap="medium"), strict=True)):
+        with column:
+            st.markdown(f"**{plain(chart.title)}**")
+            st.altair_chart(measured_chart(chart), width="stretch", key=f"measured-{number}")
+            st.caption(plain(f"{chart.found} {chart.about}"))
 
 
 def plannable(desk: Service) -> list[str]:
