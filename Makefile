@@ -6,9 +6,8 @@ SAMPLE := examples/tamarack-valley-water-2024.pdf
 RUN    := $(VENV)/bin
 # Without compiling every file of every package: Python does it for those that are imported, when they are.
 PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt
-# Processes that run tests; each computes with one thread and may hold 5 GB of models. Some tests wait for others'
-# processes, so there is one more than the cores of a small machine.
-TESTERS ?= 3
+# Processes that run tests; each computes with one thread and may hold 5 GB of models.
+TESTERS ?= 2
 # The tools below must not pick up settings or a library from the caller's environment.
 DEMO   := LONGLEAF_HOME=.demo $(RUN)/longleaf
 EXPERIMENTS := context_throughput context_memory experts layer_ratio against_others fine_tuning distributed

@@ -146,7 +146,7 @@ def test_a_process_killed_at_any_moment_loses_nothing_that_was_done(
     rng = random.Random(11)
     done: dict[str, Any] = {}
     n_killed = 0
-    while len(done) < 20 and n_killed < 6:
+    while len(done) < 20 and n_killed < 4:
         process = start("summarize", inbox, "-o", out, "--workers", "2")
         if n_killed % 3:
             first_document(process)
