@@ -12,6 +12,8 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 import longleaf.app.settings  # noqa: E402
 from longleaf.app.fit import Memory, ModelFit, Weighting, find_shape  # noqa: E402
 from longleaf.app.settings import load_settings  # noqa: E402
+from longleaf.app.page_view import plain  # noqa: E402
+from longleaf.app.ui.measured_charts import measured_charts  # noqa: E402
 from longleaf.app.ui.memory_chart import TRANSFORMER, memory_chart, shown_memories  # noqa: E402
 from longleaf.app.ui.readings_list import what_goes  # noqa: E402
 from longleaf.app.ui.session import service  # noqa: E402
@@ -245,3 +247,12 @@ def test_a_damaged_models_folder_leaves_the_page_usable(tmp_path, damage):
     if damage != "a file":
         assert "somebody/tiny" in text
         assert "can&#x27;t be planned" in text
+
+
+def test_what_was_measured_is_drawn_with_a_sentence_and_where_it_comes_from():
+    text = shown(start())
+    charts = measured_charts()
+    assert {"Time to the first token", "What is kept of a text"} <= {chart.title for chart in charts}
+    for chart in charts:
+        assert f"**{plain(chart.title)}**" in text
+        assert plain(f"{chart.found} {chart.about}") in text
