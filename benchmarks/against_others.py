@@ -103,7 +103,7 @@ def random_contenders(model: str, sizes: Sizes, seed: int, work: Path) -> list[C
     if model == "llama":
         _save_random_llama(folder, shape, seed)
     else:
-        save_random_jamba(folder, SHAPES["dense" if model == "jamba" else model] | shape)
+        save_random_jamba(folder, SHAPES["dense" if model == "jamba" else model] | shape, seed)
     files = {}
     for kind in ("F16", "Q8_0"):
         files[kind] = work / f"{model}-{kind.lower()}.gguf"

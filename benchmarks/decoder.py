@@ -80,7 +80,7 @@ class Sizes:
 QUICK = Sizes(prompt=96, written=4, long=384, peaks=(128, 1536))
 
 
-def save_random_jamba(folder: Path, shape: Mapping[str, int]) -> None:
+def save_random_jamba(folder: Path, shape: Mapping[str, int], seed: int = 0) -> None:
     """Weights as transformers initialises them, but for dt's bias: zero there, here as Mamba's authors draw it.
 
     Source: Gu and Dao 2023, arXiv:2312.00752, section 3.6: softplus(bias) is log-uniform in [0.001, 0.1].
@@ -88,7 +88,7 @@ def save_random_jamba(folder: Path, shape: Mapping[str, int]) -> None:
     from transformers import JambaConfig, JambaForCausalLM
 
     quiet_transformers()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = JambaForCausalLM(JambaConfig(**shape))
     with torch.no_grad():
         for name, bias in model.named_parameters():

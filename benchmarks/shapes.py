@@ -132,11 +132,11 @@ def save_random(folder: Path, shape: SizedShape, seed: int = 0) -> None:
 
     Args:
         folder: Made if it is not there.
-        shape: Jamba's through `decoder.save_random_jamba`, which has a seed of its own.
-        seed: Of the others.
+        shape: Jamba's through `decoder.save_random_jamba`.
+        seed: Of the weights.
     """
     if shape.config.family == "jamba":
-        save_random_jamba(folder, shape.raw)
+        save_random_jamba(folder, shape.raw, seed)
         return
     from transformers import AutoConfig, AutoModelForCausalLM
 
