@@ -12,8 +12,26 @@ INLINE vf dot_pairs(vf acc, const pair *a, vi b) {
 enum { TILE_ROWS = 6, FEW_ROWS = 12, KEY_BLOCK = 256 };
 
 /* C (rows, 64) = A (rows, inner) · B (inner, 64), packed with 64 columns side by side; rows <= 6. fp32. */
-INLINE void product_tile(const float *a, int64_t a_stride, const float *b, float *c, int64_t c_stride, int64_t inner, int rows,
+INLINE void product_tile(const float *a, int64_t a_stride, const float *b, float *c, int64_t c_stride, int64_t inner, const int rows,
                          int add) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    for (int column = 0; column < 64; column += 16) { /* as many sums as there are registers */
+        __m256 acc[TILE_ROWS][2];
+        for (int r = 0; r < rows; r++)
+            for (int h = 0; h < 2; h++) acc[r][h] = add ? _mm256_loadu_ps(c + r * c_stride + column + 8 * h) : _mm256_setzero_ps();
+        for (int64_t k = 0; k < inner; k++) {
+            __m256 b0 = _mm256_loadu_ps(b + k * 64 + column), b1 = _mm256_loadu_ps(b + k * 64 + column + 8);
+#pragma GCC unroll 6
+            for (int r = 0; r < rows; r++) {
+                __m256 av = _mm256_broadcast_ss(a + r * a_stride + k);
+                acc[r][0] = _mm256_fmadd_ps(av, b0, acc[r][0]);
+                acc[r][1] = _mm256_fmadd_ps(av, b1, acc[r][1]);
+            }
+        }
+        for (int r = 0; r < rows; r++)
+            for (int h = 0; h < 2; h++) _mm256_storeu_ps(c + r * c_stride + column + 8 * h, acc[r][h]);
+    }
+#else
     vf acc[TILE_ROWS][4];
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < 4; j++) acc[r][j] = add ? load(c, r * c_stride + j * V, 0) : splat(0);
@@ -29,6 +47,7 @@ INLINE void product_tile(const float *a, int64_t a_stride, const float *b, float
     }
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < 4; j++) store(c, r * c_stride + j * V, acc[r][j], 0);
+#endif
 }
 
 #if defined(__AVX512BF16__)
@@ -120,13 +139,13 @@ INLINE float soften(float *s, int64_t cols, float scale, float *highest, float *
     vf high = splat(-INFINITY), added = {0};
     for (int64_t j = 0; j < cols; j += V) {
         vf v = load(s, j, 0);
-        high = choose(v > high, v, high);
+        high = choose(less(high, v), v, high);
     }
     float most = fmaxf(*highest, largest(high) * scale);
     float base = most == -INFINITY ? 0 : most, shrink = exp2f(*highest - base);
     for (int64_t j = 0; j < cols; j += V) {
         vf v = load(s, j, 0);
-        vf w = choose(v == splat(-INFINITY), splat(0), exp2v(v * scale - base));
+        vf w = choose(same(v, splat(-INFINITY)), splat(0), exp2v(v * scale - base));
         added += w;
         store(s, j, w, 0);
     }

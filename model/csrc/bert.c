@@ -59,7 +59,7 @@ INLINE vf geluv(vf x) {
     p = p * t - 0.284496736f;
     p = p * t + 0.254829592f;
     vf tail = 0.5f * p * t * expv(-z * z); /* Φ(-|x|) */
-    return x * choose(x < splat(0), tail, 1.f - tail);
+    return x * choose(less(x, splat(0)), tail, 1.f - tail);
 }
 
 /* n a multiple of 16. */
@@ -129,7 +129,7 @@ INLINE float soften(float *s, int64_t L, float scale) {
     vf high = splat(-INFINITY), added = {0};
     for (int64_t j = 0; j < whole; j += V) {
         vf v = load(s, j, 0);
-        high = choose(v > high, v, high);
+        high = choose(less(high, v), v, high);
     }
     float most = largest(high) * scale;
     for (int64_t j = 0; j < whole; j += V) {

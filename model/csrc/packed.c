@@ -15,7 +15,7 @@
 
 typedef uint8_t vq __attribute__((vector_size(64), aligned(1)));
 
-enum { ROWS = 16, MAX_TILE = 6, FEW = 2 };
+enum { ROWS = 16, FEW = 2 };
 enum { BYTES = 8, NIBBLES = 4, SIXES = 6 }; /* bits of a value as it lies in memory */
 
 typedef struct {
@@ -62,6 +62,10 @@ INLINE uint16_t half_bits(float f) {
 INLINE vf half_vector(const uint16_t *h) {
 #if defined(__AVX512F__)
     return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)h));
+#elif defined(__F16C__)
+    union { __m256 half[2]; vf v; } r;
+    for (int i = 0; i < 2; i++) r.half[i] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)h + i));
+    return r.v;
 #else
     vf r;
     for (int i = 0; i < V; i++) r[i] = half_value(h[i]);
@@ -69,32 +73,25 @@ INLINE vf half_vector(const uint16_t *h) {
 #endif
 }
 
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#define EIGHT_ROWS /* a tile of its own, below */
+enum { MAX_TILE = 4 };
+#else
+enum { MAX_TILE = 6 };
+
 /* acc[lane] += Σ_4 w[4·lane + i] · x[i], w unsigned, x signed */
 INLINE vi dot4(vi acc, vq w, const int8_t *x) {
 #if defined(__AVX512VNNI__)
     int32_t four;
     memcpy(&four, x, 4);
     return (vi)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, _mm512_set1_epi32(four));
-#elif defined(__AVX2__)
-    /* 16-bit products of even and odd bytes apart: the pairwise instruction would saturate at q > 128 */
-    int32_t four;
-    memcpy(&four, x, 4);
-    __m256i xs = _mm256_set1_epi32(four), low = _mm256_set1_epi16(255), ones = _mm256_set1_epi16(1);
-    __m256i xe = _mm256_srai_epi16(_mm256_slli_epi16(xs, 8), 8), xo = _mm256_srai_epi16(xs, 8);
-    union { vq v; __m256i half[2]; } u = {w};
-    union { vi v; __m256i half[2]; } a = {acc};
-    (void)ones;
-    for (int i = 0; i < 2; i++) {
-        __m256i even = _mm256_and_si256(u.half[i], low), odd = _mm256_srli_epi16(u.half[i], 8);
-        a.half[i] = _mm256_add_epi32(a.half[i], _mm256_add_epi32(_mm256_madd_epi16(even, xe), _mm256_madd_epi16(odd, xo)));
-    }
-    return a.v;
 #else
     for (int l = 0; l < V; l++)
         acc[l] += w[4 * l] * x[0] + w[4 * l + 1] * x[1] + w[4 * l + 2] * x[2] + w[4 * l + 3] * x[3];
     return acc;
 #endif
 }
+#endif
 
 /* ---- activations ------------------------------------------------------------------------------------------------- */
 
@@ -120,7 +117,7 @@ INLINE void quantize_row(const void *x, size_t at, int64_t n_given, int dtype, c
         vf high = {0}, poison = {0};
         for (int64_t i = from; i < from + act; i += V) {
             vf v = load_given(x, at, i, n_given, dtype), size = (vf)((vi)v & 0x7FFFFFFF);
-            high = choose(size > high, size, high);
+            high = choose(less(high, size), size, high);
             poison += v - v;
         }
         float most = largest(high), inverse = most > 0 ? 127.f / most : 0;
@@ -159,6 +156,7 @@ INLINE void unpack(const uint8_t *w, vq *steps, const int group, const int form)
     }
 }
 
+#if !defined(EIGHT_ROWS)
 /* One or two blocks of 16 rows, a few tokens, all of the inner dimension. Where there is one block, its weights are read
  * from memory in one stream, and fetched ahead. */
 INLINE void tile(const Packed *p, const uint8_t *const w[2], const int64_t block[2], const int blocks, const Activations *acts,
@@ -217,6 +215,80 @@ INLINE void tile(const Packed *p, const uint8_t *const w[2], const int64_t block
         for (int t = 0; t < tokens; t++) out[t][b] *= last;
     }
 }
+
+#else
+/* A step of eight rows, from the form in which it lies in memory. */
+INLINE __m256i step_of(const uint8_t *w, int k, const int group, const int form) {
+    const int half = group / 8;
+    if (form == BYTES) return _mm256_loadu_si256((const __m256i *)(w + k * 64));
+    __m256i v = _mm256_loadu_si256((const __m256i *)(w + k % half * 64));
+    v = _mm256_and_si256(k < half ? v : _mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
+    if (form == SIXES) {
+        __m256i high = _mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)(w + half * 64)), 2 * k);
+        v = _mm256_or_si256(v, _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(3)), 4));
+    }
+    return v;
+}
+
+/* Eight rows, a few tokens, all of the inner dimension: as many sums as there are registers. Two products are added in 16
+ * bits, where q of 6 bits leaves room; `wide`: q that goes up to 255 is taken less 128 and gives its sign to x, since
+ * 2·128·127 has room too, and then the offset is gone as well. w, d and m are those of the first of the rows. */
+INLINE void eight_rows(const Packed *p, const uint8_t *w, const uint16_t *d, const uint16_t *m, const Activations *acts, int64_t t0,
+                       const int tokens, __m256 all[MAX_TILE], const int act_group, const int group, const int form, const int wide) {
+    const __m256i ones = _mm256_set1_epi16(1), top = _mm256_set1_epi8((char)0x80);
+    const int64_t bytes = group * form * 2, n_in = p->n_in, groups = n_in / group, act_groups = n_in / act_group;
+    for (int t = 0; t < tokens; t++) all[t] = _mm256_setzero_ps();
+    for (int64_t act = 0; act < act_groups; act++) {
+        __m256 part[MAX_TILE];
+        for (int t = 0; t < tokens; t++) part[t] = _mm256_setzero_ps();
+        for (int64_t g = act * (act_group / group); g < (act + 1) * (act_group / group); g++) {
+            const int8_t *x = acts->x + t0 * n_in + g * group;
+            __m256i sums[MAX_TILE];
+            for (int t = 0; t < tokens; t++) sums[t] = _mm256_set1_epi32(m || wide ? 0 : acts->start[(t0 + t) * groups + g]);
+#pragma GCC unroll 8
+            for (int k = 0; k < group / 4; k++) {
+                __m256i q = step_of(w + g * bytes, k, group, form), size = q;
+                if (wide) {
+                    q = _mm256_xor_si256(q, top);
+                    size = _mm256_abs_epi8(q);
+                }
+#pragma GCC unroll 4
+                for (int t = 0; t < tokens; t++) {
+                    int32_t four;
+                    memcpy(&four, x + t * n_in + 4 * k, 4);
+                    __m256i xs = _mm256_set1_epi32(four);
+                    __m256i pairs = _mm256_maddubs_epi16(size, wide ? _mm256_sign_epi8(xs, q) : xs);
+                    sums[t] = _mm256_add_epi32(sums[t], _mm256_madd_epi16(pairs, ones));
+                }
+            }
+            __m256 scale = d ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(d + g * ROWS))) : _mm256_set1_ps(1);
+            for (int t = 0; t < tokens; t++) part[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), scale, part[t]);
+            if (m) {
+                __m256 min = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(m + g * ROWS)));
+                for (int t = 0; t < tokens; t++)
+                    part[t] = _mm256_fnmadd_ps(min, _mm256_set1_ps(acts->sums[(t0 + t) * groups + g]), part[t]);
+            }
+        }
+        for (int t = 0; t < tokens; t++)
+            all[t] = _mm256_fmadd_ps(part[t], _mm256_set1_ps(acts->scale[(t0 + t) * act_groups + act]), all[t]);
+    }
+}
+
+/* As above, by halves of a block. */
+INLINE void tile(const Packed *p, const uint8_t *const w[2], const int64_t block[2], const int blocks, const Activations *acts,
+                 int64_t t0, const int tokens, vf out[MAX_TILE][2], const int act_group, const int group, const int form) {
+    const int64_t per_block = p->n_in / group * ROWS;
+    for (int b = 0; b < blocks; b++)
+        for (int h = 0; h < 2; h++) {
+            const uint16_t *d = p->d ? p->d + block[b] * per_block + 8 * h : 0, *m = p->m ? p->m + block[b] * per_block + 8 * h : 0;
+            __m256 all[MAX_TILE], last = p->d ? _mm256_set1_ps(p->unit) : _mm256_loadu_ps(p->row_d + block[b] * ROWS + 8 * h);
+            if (form == BYTES && p->offset == 128) eight_rows(p, w[b] + 32 * h, d, 0, acts, t0, tokens, all, act_group, group, form, 1);
+            else if (m) eight_rows(p, w[b] + 32 * h, d, m, acts, t0, tokens, all, act_group, group, form, 0);
+            else eight_rows(p, w[b] + 32 * h, d, 0, acts, t0, tokens, all, act_group, group, form, 0);
+            for (int t = 0; t < tokens; t++) _mm256_storeu_ps((float *)&out[t][b] + 8 * h, _mm256_mul_ps(all[t], last));
+        }
+}
+#endif
 
 /* The kernel for a weight's form; `few` tokens unpack as they go, more find bytes that were unpacked ahead. */
 INLINE void tile_of(const Packed *p, const uint8_t *const w[2], const int64_t block[2], const Activations *acts, int64_t t0, int tokens,
@@ -278,8 +350,10 @@ EXPORT int ll_packed_linear(const void *x, int64_t n_given, const Packed *p, con
                 int tokens = T - t0 < MAX_TILE ? (int)(T - t0) : MAX_TILE;
                 vf out[MAX_TILE][2];
                 switch (tokens) {
+#if !defined(EIGHT_ROWS)
                 case 6: tile_of(p, w, block, &acts, t0, 6, out, 0); break;
                 case 5: tile_of(p, w, block, &acts, t0, 5, out, 0); break;
+#endif
                 case 4: tile_of(p, w, block, &acts, t0, 4, out, 0); break;
                 case 3: tile_of(p, w, block, &acts, t0, 3, out, 0); break;
                 case 2: tile_of(p, w, block, &acts, t0, 2, out, few); break;

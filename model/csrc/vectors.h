@@ -51,6 +51,23 @@ INLINE void put(void *p, size_t i, float value, int dtype) {
 
 INLINE vf splat(float x) { return x - (vf){0}; }
 
+/* All bits of a lane set where it is so; by name, for GCC 12 compares lane by lane what is wider than a register. */
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define COMPARE(name, how)                                                                              \
+    INLINE vi name(vf a, vf b) {                                                                        \
+        union { vf all; __m256 half[2]; } x = {a}, y = {b};                                             \
+        union { __m256 half[2]; vi all; } r;                                                            \
+        for (int i = 0; i < 2; i++) r.half[i] = _mm256_cmp_ps(x.half[i], y.half[i], how);               \
+        return r.all;                                                                                   \
+    }
+COMPARE(less, _CMP_LT_OQ)
+COMPARE(same, _CMP_EQ_OQ)
+#undef COMPARE
+#else
+INLINE vi less(vf a, vf b) { return a < b; }
+INLINE vi same(vf a, vf b) { return a == b; }
+#endif
+
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
 INLINE vf load(const void *p, size_t i, int dtype) {
@@ -64,7 +81,7 @@ INLINE void store(void *p, size_t i, vf value, int dtype) {
         return;
     }
     vu bits = (vu)value;
-    vu rounded = (vu)choose(value == value, (vf)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16), (vf)((vu){0} + 0x7FC0));
+    vu rounded = (vu)choose(same(value, value), (vf)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16), (vf)((vu){0} + 0x7FC0));
     *(vh *)((uint16_t *)p + i) = __builtin_convertvector(rounded, vh);
 }
 
@@ -104,8 +121,8 @@ INLINE vb narrow8(vi x) { return __builtin_convertvector(__builtin_convertvector
 
 /* 2^x. Reduction to [-1/2, 1/2] and the polynomial of Cephes' exp2f; below -126 the result is 2^-126, not 0. */
 INLINE vf exp2v(vf x) {
-    x = choose(x < splat(-126.f), splat(-126.f), x);
-    x = choose(x > splat(127.f), splat(127.f), x);
+    x = choose(less(x, splat(-126.f)), splat(-126.f), x);
+    x = choose(less(splat(127.f), x), splat(127.f), x);
     vf shifted = x + 12582912.f; /* 1.5 * 2^23: the integer part lands in the low bits */
     vf r = x - (shifted - 12582912.f);
     vf p = splat(1.535336188319500e-4f);
@@ -129,7 +146,7 @@ INLINE vf logv(vf x) {
     vi bits = (vi)x;
     vi e = ((bits >> 23) & 255) - 126;
     vf m = (vf)((bits & 0x007FFFFF) | 0x3F000000); /* [1/2, 1) */
-    vi small = m < splat(0.707106781186547524f);
+    vi small = less(m, splat(0.707106781186547524f));
     m = choose(small, m + m, m) - 1.f;
     vf ef = __builtin_convertvector(e + small, vf); /* small is -1 where true */
     vf z = m * m;
@@ -148,12 +165,12 @@ INLINE vf logv(vf x) {
 
 /* ln(1 + e^x), and x itself above 20 as PyTorch and mamba-ssm have it. */
 INLINE vf softplusv(vf x) {
-    vf u = expv(choose(x > splat(20.f), splat(20.f), x));
+    vf u = expv(choose(less(splat(20.f), x), splat(20.f), x));
     vf w = 1.f + u;
-    vi tiny = w == splat(1.f);
+    vi tiny = same(w, splat(1.f));
     /* ln(w)·u/(w-1) makes up for what 1+u lost of u */
     vf l = choose(tiny, u, logv(w) * (u / choose(tiny, splat(1.f), w - 1.f)));
-    return choose(x > splat(20.f), x, l);
+    return choose(less(splat(20.f), x), x, l);
 }
 
 #endif

@@ -497,6 +497,15 @@ def test_products_with_packed_int8_rows(
     assert_near(y, exact(x, q * scale[:, None], bias).to(dtype))
 
 
+@pytest.mark.parametrize("T", [1, 2, 3, 4, 5, 9])
+def test_the_largest_products_keep_all_their_bits(T: int, build: str) -> None:
+    q, n_in = torch.full((20, 96), -128, dtype=torch.int8), 96
+    q[1], q[2, ::2] = 127, 127
+    x = torch.ones(T, n_in) * torch.tensor([1, -1, 1]).repeat(T)[:T, None]
+    y = native.packed_linear(x, native.pack_int8(q, torch.ones(20)), None)
+    assert_near(y, F.linear(x, q.float()), 1e-6)
+
+
 @both_dtypes
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q6_K"])
 def test_products_of_extreme_activations(kind: str, dtype: torch.dtype, build: str) -> None:
