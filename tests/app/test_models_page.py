@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 
 import longleaf.app.settings  # noqa: E402
 from longleaf.app.fit import Memory, ModelFit, Weighting, find_shape  # noqa: E402
-from longleaf.app.settings import load_settings  # noqa: E402
 from longleaf.app.page_view import plain  # noqa: E402
+from longleaf.app.settings import load_settings  # noqa: E402
 from longleaf.app.ui.measured_charts import measured_charts  # noqa: E402
 from longleaf.app.ui.memory_chart import TRANSFORMER, memory_chart, shown_memories  # noqa: E402
 from longleaf.app.ui.readings_list import what_goes  # noqa: E402
