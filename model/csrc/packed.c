@@ -15,7 +15,7 @@
 
 typedef uint8_t vq __attribute__((vector_size(64), aligned(1)));
 
-enum { ROWS = 16, FEW = 2 };
+enum { ROWS = 16, FEW = 2, AHEAD_BYTES = 2048 };
 enum { BYTES = 8, NIBBLES = 4, SIXES = 6 }; /* bits of a value as it lies in memory */
 
 typedef struct {
@@ -161,7 +161,6 @@ INLINE void unpack(const uint8_t *w, vq *steps, const int group, const int form)
  * from memory in one stream, and fetched ahead. */
 INLINE void tile(const Packed *p, const uint8_t *const w[2], const int64_t block[2], const int blocks, const Activations *acts,
                  int64_t t0, int tokens, vf out[MAX_TILE][2], const int act_group, const int group, const int form) {
-    enum { AHEAD_BYTES = 2048 };
     const int per_act = act_group / group;
     const int64_t bytes = group * form * 2;
     int64_t groups = p->n_in / group, act_groups = p->n_in / act_group, per_block = groups * ROWS;
@@ -230,62 +229,80 @@ INLINE __m256i step_of(const uint8_t *w, int k, const int group, const int form)
     return v;
 }
 
-/* Eight rows, a few tokens, all of the inner dimension: as many sums as there are registers. Two products are added in 16
- * bits, where q of 6 bits leaves room; `wide`: q that goes up to 255 is taken less 128 and gives its sign to x, since
- * 2·128·127 has room too, and then the offset is gone as well. w, d and m are those of the first of the rows. */
-INLINE void eight_rows(const Packed *p, const uint8_t *w, const uint16_t *d, const uint16_t *m, const Activations *acts, int64_t t0,
-                       const int tokens, __m256 all[MAX_TILE], const int act_group, const int group, const int form, const int wide) {
+/* Eight rows or twice as many, a few tokens, all of the inner dimension: as many sums as there are registers. Two products
+ * are added in 16 bits, where q of 6 bits leaves room; `wide`: q that goes up to 255 is taken less 128 and gives its sign
+ * to x, since 2·128·127 has room too, and then the offset is gone as well. w, d and m are those of the first of the rows;
+ * they are fetched ahead where all of a block is read at once. */
+INLINE void eights(const Packed *p, const uint8_t *w, const uint16_t *d, const uint16_t *m, const Activations *acts, int64_t t0,
+                   const int tokens, const int halves, __m256 all[MAX_TILE][2], const int act_group, const int group, const int form,
+                   const int wide) {
     const __m256i ones = _mm256_set1_epi16(1), top = _mm256_set1_epi8((char)0x80);
     const int64_t bytes = group * form * 2, n_in = p->n_in, groups = n_in / group, act_groups = n_in / act_group;
-    for (int t = 0; t < tokens; t++) all[t] = _mm256_setzero_ps();
+    for (int t = 0; t < tokens; t++)
+        for (int h = 0; h < halves; h++) all[t][h] = _mm256_setzero_ps();
     for (int64_t act = 0; act < act_groups; act++) {
-        __m256 part[MAX_TILE];
-        for (int t = 0; t < tokens; t++) part[t] = _mm256_setzero_ps();
+        __m256 part[MAX_TILE][2];
+        for (int t = 0; t < tokens; t++)
+            for (int h = 0; h < halves; h++) part[t][h] = _mm256_setzero_ps();
         for (int64_t g = act * (act_group / group); g < (act + 1) * (act_group / group); g++) {
             const int8_t *x = acts->x + t0 * n_in + g * group;
-            __m256i sums[MAX_TILE];
-            for (int t = 0; t < tokens; t++) sums[t] = _mm256_set1_epi32(m || wide ? 0 : acts->start[(t0 + t) * groups + g]);
+            __m256i sums[MAX_TILE][2];
+            for (int t = 0; t < tokens; t++)
+                for (int h = 0; h < halves; h++) sums[t][h] = _mm256_set1_epi32(m || wide ? 0 : acts->start[(t0 + t) * groups + g]);
+            if (halves == 2)
+                for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(w + g * bytes + line + AHEAD_BYTES);
 #pragma GCC unroll 8
-            for (int k = 0; k < group / 4; k++) {
-                __m256i q = step_of(w + g * bytes, k, group, form), size = q;
-                if (wide) {
-                    q = _mm256_xor_si256(q, top);
-                    size = _mm256_abs_epi8(q);
-                }
+            for (int k = 0; k < group / 4; k++)
+#pragma GCC unroll 2
+                for (int h = 0; h < halves; h++) {
+                    __m256i q = step_of(w + g * bytes + 32 * h, k, group, form), size = q;
+                    if (wide) {
+                        q = _mm256_xor_si256(q, top);
+                        size = _mm256_abs_epi8(q);
+                    }
 #pragma GCC unroll 4
-                for (int t = 0; t < tokens; t++) {
-                    int32_t four;
-                    memcpy(&four, x + t * n_in + 4 * k, 4);
-                    __m256i xs = _mm256_set1_epi32(four);
-                    __m256i pairs = _mm256_maddubs_epi16(size, wide ? _mm256_sign_epi8(xs, q) : xs);
-                    sums[t] = _mm256_add_epi32(sums[t], _mm256_madd_epi16(pairs, ones));
+                    for (int t = 0; t < tokens; t++) {
+                        int32_t four;
+                        memcpy(&four, x + t * n_in + 4 * k, 4);
+                        __m256i xs = _mm256_set1_epi32(four);
+                        __m256i pairs = _mm256_maddubs_epi16(size, wide ? _mm256_sign_epi8(xs, q) : xs);
+                        sums[t][h] = _mm256_add_epi32(sums[t][h], _mm256_madd_epi16(pairs, ones));
+                    }
                 }
-            }
-            __m256 scale = d ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(d + g * ROWS))) : _mm256_set1_ps(1);
-            for (int t = 0; t < tokens; t++) part[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), scale, part[t]);
-            if (m) {
-                __m256 min = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(m + g * ROWS)));
-                for (int t = 0; t < tokens; t++)
-                    part[t] = _mm256_fnmadd_ps(min, _mm256_set1_ps(acts->sums[(t0 + t) * groups + g]), part[t]);
+            for (int h = 0; h < halves; h++) {
+                __m256 scale = d ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(d + g * ROWS) + h)) : _mm256_set1_ps(1);
+                for (int t = 0; t < tokens; t++) part[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][h]), scale, part[t][h]);
+                if (m) {
+                    __m256 min = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(m + g * ROWS) + h));
+                    for (int t = 0; t < tokens; t++)
+                        part[t][h] = _mm256_fnmadd_ps(min, _mm256_set1_ps(acts->sums[(t0 + t) * groups + g]), part[t][h]);
+                }
             }
         }
         for (int t = 0; t < tokens; t++)
-            all[t] = _mm256_fmadd_ps(part[t], _mm256_set1_ps(acts->scale[(t0 + t) * act_groups + act]), all[t]);
+            for (int h = 0; h < halves; h++)
+                all[t][h] = _mm256_fmadd_ps(part[t][h], _mm256_set1_ps(acts->scale[(t0 + t) * act_groups + act]), all[t][h]);
     }
 }
 
-/* As above, by halves of a block. */
+/* As above; where tokens are few, whole blocks, else half of one at a time. */
 INLINE void tile(const Packed *p, const uint8_t *const w[2], const int64_t block[2], const int blocks, const Activations *acts,
                  int64_t t0, const int tokens, vf out[MAX_TILE][2], const int act_group, const int group, const int form) {
     const int64_t per_block = p->n_in / group * ROWS;
+    const int halves = blocks == 1 ? 2 : 1;
     for (int b = 0; b < blocks; b++)
-        for (int h = 0; h < 2; h++) {
-            const uint16_t *d = p->d ? p->d + block[b] * per_block + 8 * h : 0, *m = p->m ? p->m + block[b] * per_block + 8 * h : 0;
-            __m256 all[MAX_TILE], last = p->d ? _mm256_set1_ps(p->unit) : _mm256_loadu_ps(p->row_d + block[b] * ROWS + 8 * h);
-            if (form == BYTES && p->offset == 128) eight_rows(p, w[b] + 32 * h, d, 0, acts, t0, tokens, all, act_group, group, form, 1);
-            else if (m) eight_rows(p, w[b] + 32 * h, d, m, acts, t0, tokens, all, act_group, group, form, 0);
-            else eight_rows(p, w[b] + 32 * h, d, 0, acts, t0, tokens, all, act_group, group, form, 0);
-            for (int t = 0; t < tokens; t++) _mm256_storeu_ps((float *)&out[t][b] + 8 * h, _mm256_mul_ps(all[t], last));
+        for (int first = 0; first < 2; first += halves) {
+            const uint8_t *from = w[b] + 32 * first;
+            const uint16_t *d = p->d ? p->d + block[b] * per_block + 8 * first : 0, *m = p->m ? p->m + block[b] * per_block + 8 * first : 0;
+            __m256 all[MAX_TILE][2];
+            if (form == BYTES && p->offset == 128) eights(p, from, d, 0, acts, t0, tokens, halves, all, act_group, group, form, 1);
+            else if (m) eights(p, from, d, m, acts, t0, tokens, halves, all, act_group, group, form, 0);
+            else eights(p, from, d, 0, acts, t0, tokens, halves, all, act_group, group, form, 0);
+            for (int h = 0; h < halves; h++) {
+                int64_t row = 8 * (first + h);
+                __m256 last = p->d ? _mm256_set1_ps(p->unit) : _mm256_loadu_ps(p->row_d + block[b] * ROWS + row);
+                for (int t = 0; t < tokens; t++) _mm256_storeu_ps((float *)&out[t][b] + row, _mm256_mul_ps(all[t][h], last));
+            }
         }
 }
 #endif
