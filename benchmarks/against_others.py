@@ -75,7 +75,7 @@ class Sizes:
     compared_tokens: int = 48
 
 
-SHORT = Sizes(("llama", "jamba", "real"), "smollm2-135m", 256, 256, 33, 3, 512, 2048, 16_384, 2, 128, 32)
+SHORT = Sizes(("jamba", "real"), "smollm2-135m", 256, 256, 33, 2, 512, 2048, 16_384, 2, 128, 32)
 
 
 @dataclass(frozen=True)

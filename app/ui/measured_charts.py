@@ -52,7 +52,7 @@ def measured_chart(chart: Chart) -> alt.Chart:
     ]
     kinds = list(chart.lines)
     ticks = sorted({row["x"] for row in rows})
-    return (
+    drawn: alt.Chart = (
         alt.Chart(alt.InlineData(values=rows))
         .mark_line(point=alt.OverlayMarkDef(size=35, filled=True), strokeWidth=2.5)
         .encode(
@@ -84,3 +84,4 @@ def measured_chart(chart: Chart) -> alt.Chart:
         )
         .properties(height=_HEIGHT, description=f"{chart.title}. {chart.found}")
     )
+    return drawn
