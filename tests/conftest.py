@@ -12,7 +12,7 @@ _FIRST = (
     "browser/test_together.py", "test_docs.py", "test_end_to_end.py", "app/jobs/test_ray.py",
     "app/jobs/test_readers.py",
 )  # fmt: skip
-"""Files whose tests take long, in an order in which three processes do not run both of the browser's at once."""
+"""Files whose tests take long, ordered so that two processes, or three, do not run both of the browser's at once."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

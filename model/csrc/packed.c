@@ -62,10 +62,6 @@ INLINE uint16_t half_bits(float f) {
 INLINE vf half_vector(const uint16_t *h) {
 #if defined(__AVX512F__)
     return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)h));
-#elif defined(__F16C__)
-    union { __m256 half[2]; vf v; } r;
-    for (int i = 0; i < 2; i++) r.half[i] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)h + i));
-    return r.v;
 #else
     vf r;
     for (int i = 0; i < V; i++) r[i] = half_value(h[i]);
