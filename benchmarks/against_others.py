@@ -226,25 +226,27 @@ def _flat(rows: Sequence[Figures]) -> list[Figures]:
 
 
 def draw(run: Experiment, name: str, found: dict[str, Figures], measures: dict[str, str]) -> None:
-    """Bars side by side; a bar says its value, and how many times Longleaf's of the same form it is."""
-    rows = [(model, row) for model, figures in found.items() for row in _flat(figures["rows"])]
-    labels = [f"{model} {row['weights']}: {row['side']}" for model, row in rows]
-    with run.pictures(name, len(measures), width=5.5 * len(measures), height=1 + 0.27 * len(rows)) as axes:
-        for i, (axis, (measure, title)) in enumerate(zip(axes, measures.items(), strict=True)):
-            values = [row[measure] for _, row in rows]
+    """A row of panels for each model; a bar says its value, and how many times Longleaf's of the same form it is."""
+    height = 0.3 + sum(0.5 + 0.26 * len(figures["rows"]) for figures in found.values())
+    with run.pictures(name, len(measures), len(found), width=4.6 * len(measures), height=height) as axes:
+        for i, (model, figures) in enumerate(found.items()):
+            rows = _flat(figures["rows"])
             places = range(len(rows), 0, -1)
-            bars = axis.barh(places, values, color=[COLOURS[row["side"].split()[0]] for _, row in rows])
-            for bar, (_, row) in zip(bars, rows, strict=True):
-                bar.set_alpha(0.6 if "avx2" in row["side"] else 1)
-            axis.bar_label(bars, [_label(row, measure, rows, model) for model, row in rows], padding=3, fontsize=7)
-            axis.set_yticks(places, labels if i == 0 else [""] * len(rows), fontsize=7)
-            axis.set_xscale("log")  # models differ by more than sides
-            axis.set_xlim(min(values) / 2, max(values) * 6)
-            axis.set_title(title, fontsize=9)
+            for j, (measure, title) in enumerate(measures.items()):
+                axis = axes[i * len(measures) + j]
+                bars = axis.barh(places, [row[measure] for row in rows])
+                for bar, row in zip(bars, rows, strict=True):
+                    bar.set(color=COLOURS[row["side"].split()[0]], alpha=0.6 if "avx2" in row["side"] else 1)
+                axis.bar_label(bars, [_label(row, measure, rows) for row in rows], padding=3, fontsize=7)
+                labels = [f"{row['side']}, {row['weights']}" for row in rows] if j == 0 else [""] * len(rows)
+                axis.set_yticks(places, labels, fontsize=7)
+                axis.tick_params("x", labelsize=7)
+                axis.margins(x=0.3)  # room for what stands after the longest bar
+                axis.set_title(f"{model}: {title}", fontsize=8, loc="left")
 
 
-def _label(row: Figures, measure: str, rows: Sequence[tuple[str, Figures]], model: str) -> str:
-    ours = [other for which, other in rows if which == model and other["side"] == "longleaf"]
+def _label(row: Figures, measure: str, rows: Sequence[Figures]) -> str:
+    ours = [other for other in rows if other["side"] == "longleaf"]
     beside = next((other for other in ours if other["weights"] == row["weights"]), ours[0])
     value = f"{row[measure]:.3g}" if row[measure] < 1000 else f"{row[measure]:,.0f}"
     return value if row["side"] == "longleaf" else f"{value}  (×{row[measure] / beside[measure]:.2g})"

@@ -120,13 +120,13 @@ class Experiment:
 
     @contextmanager
     def pictures(
-        self, name: str = "", columns: int = 1, *, width: float = 7.0, height: float = 4.2
+        self, name: str = "", columns: int = 1, rows: int = 1, *, width: float = 7.0, height: float = 4.2
     ) -> "Iterator[list[Axes]]":
-        """As `picture`, with several axes side by side."""
+        """As `picture`, with several axes side by side, row after row."""
         from matplotlib.figure import Figure as NewFigure  # without pyplot: no window, no state
 
         figure = NewFigure(figsize=(width, height), layout="constrained")
-        axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
         yield axes
         for axis in axes:
             axis.spines[["top", "right"]].set_visible(False)

@@ -8,8 +8,7 @@ Asked, after Lieber et al. 2024 (arXiv:2403.19887, section 6), in parts:
 
 recall      how many pairs of key and value a model tells apart: a hybrid with attention in one layer of four, pure
             Mamba with as small a state per layer, pure Mamba with one four times as large, and Transformers
-longer      the same with five times as many steps, for the hybrid and pure Mamba: whether a state is too small, or the
-            training was too short
+longer      the same with five times as many steps: whether a state is too small, or the training was too short
 ratio       attention to Mamba layers, 0:1 to 1:0, sixteen layers deep: recall of pairs
 induction   the same models as in `recall`, on texts that come twice
 needle      the same models, trained on texts of 64 tokens and asked in texts of up to 512
@@ -53,6 +52,7 @@ LONGER = {
     "mamba": Shape("mmmm"),
     "mamba, state × 4": Shape("mmmm", d_state=16),
     "mamba, state × 4, no norms": Shape("mmmm", d_state=16, norms=False),
+    "transformer, RoPE": Shape("aaaa", rope=True),
 }
 FOUR = {
     "hybrid 1:3": Shape("mmam"),
