@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from .citations import locate
 from .evidence import Evidence
-from .prompts import NOT_IN_TEXT
 from .words import numbers, stems
 
 __all__ = ["Signals", "confidence", "find_support", "names_held", "says_not_in_text"]
@@ -19,6 +18,13 @@ __all__ = ["Signals", "confidence", "find_support", "names_held", "says_not_in_t
 _YES_NO = re.compile(r"^(?:yes|no)\b", re.IGNORECASE)
 _NAME = re.compile(r"(?<![.?!:] )(?<!^)(?<!\w)[A-Z][a-z]\w+")
 _MIN_WORDS_HELD = 0.6
+# "The salary of its manager is not in the text" declines; "Sales were 5 million, those of 2023 are not in the text" and
+# "Sales rose and profits are not in the text" answer.
+_NOT_THERE = r"not (?:found |mentioned |given |stated |provided )?in the text\b"
+_DECLINES = re.compile(
+    rf"\W*(?:(?:no|sorry)\W+)?"
+    rf"(?:{_NOT_THERE}|the text does not\b|(?:(?!\b(?:and|but|while)\b)[^,;:!?])+ {_NOT_THERE}\W*$)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,7 @@ def confidence(signals: Signals) -> float:
 
 def says_not_in_text(reply: str) -> bool:
     """Whether the reader replied that the text has no answer."""
-    words = " ".join(re.findall(r"[a-z]+", reply.casefold()))
-    return words.startswith((NOT_IN_TEXT, "the text does not", "not found in the text", "not mentioned in the text"))
+    return _DECLINES.match(" ".join(reply.casefold().split())) is not None
 
 
 def names_held(question: str, place: str) -> float:

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from longleaf.errors import QuestionError
 from longleaf.ingestion import Document, Library
 from longleaf.retrieval import Answer, Answerer, Scope
+from longleaf.retrieval.support import says_not_in_text
 
 REPORT = """\
 Annual Report of the Harbour Board
@@ -100,6 +101,26 @@ def test_a_reader_that_says_it_is_not_there_is_believed(ask: Ask) -> None:
     answer = ask("What was the total revenue in 2024?", "Not in the text.")
     assert not answer.found
     assert answer.citations == ()
+
+
+@pytest.mark.parametrize(
+    ("reply", "declines"),
+    [
+        ("not in the text", True),
+        ("**Not in the text.**", True),
+        ("No, not in the text", True),
+        ("The answer to this question is not in the text.", True),
+        ("The fee for 4.50 kg is not mentioned in the text.", True),
+        ("The text does not say who signed.", True),
+        ("Sales were 5 million; those of 2023 are not in the text.", False),
+        ("Sales rose and profits are not in the text", False),
+        ("The notes are not in the text volume but in an annex.", False),
+        ("Nothing in the text changed.", False),
+        ("", False),
+    ],
+)
+def test_which_replies_decline(reply: str, declines: bool) -> None:
+    assert says_not_in_text(reply) is declines
 
 
 def test_an_unsupported_statement_is_marked_and_the_supported_one_cited(ask: Ask) -> None:
