@@ -28,11 +28,19 @@ class Results:
     file: Any = None
 
     def keep(self, outcome: "Outcome") -> None:
-        """Adds an outcome, and writes it."""
+        """Adds an outcome, and writes it.
+
+        Raises:
+            StorageError: The file can't be written.
+        """
         self.outcomes[outcome.id] = outcome
-        if self.file is not None:
+        if self.file is None:
+            return
+        try:
             self.file.write(json.dumps(outcome.to_dict()) + "\n")
             self.file.flush()
+        except OSError as exc:
+            raise _not_writable(Path(self.file.name), exc) from exc
 
 
 @contextmanager
@@ -45,7 +53,7 @@ def open_results(folder: Path | None, run: Mapping[str, Any]) -> Iterator[Result
 
     Raises:
         QuestionError: The folder holds the results of another run.
-        StorageError: The folder can't be made or written.
+        StorageError: The folder can't be made.
     """
     if folder is None:
         yield Results({})
@@ -58,10 +66,7 @@ def open_results(folder: Path | None, run: Mapping[str, Any]) -> Iterator[Result
     except OSError as exc:
         raise _not_writable(folder, exc) from exc
     with file:
-        try:
-            yield Results(known, file)
-        except OSError as exc:
-            raise _not_writable(folder, exc) from exc
+        yield Results(known, file)
 
 
 def write_report(
@@ -126,6 +131,10 @@ def other_outcomes(folder: Path, run: Mapping[str, Any]) -> "dict[str, Outcome]"
         raise QuestionError(f"{folder}: there are no results of an earlier run to compare with ({exc})") from exc
     if not isinstance(before, dict) or before.get("questions") != run["questions"]:
         raise QuestionError(f"{folder}: it holds the results of other questions, which can't be compared with these")
+    if before.get("retrieval_only") != run["retrieval_only"]:
+        raise QuestionError(
+            f"{folder}: pages found can't be compared with answers; run both with --retrieval-only, or neither"
+        )
     return outcomes
 
 

@@ -226,7 +226,11 @@ def figures(pairs: Sequence[Pair], *, with_reader: bool = True) -> dict[str, dic
         )
         sections["not_found"] = _not_found_figures(checked, _absent(pairs))
         if with_reader:
-            alone = [_Judged(q, g, not g.refused, _reply_is_right(q, g), g.reply) for q, g in _asked(pairs)]
+            alone = [
+                _Judged(q, g, not g.refused, _reply_is_right(q, g), g.reply)
+                for q, g in _asked(pairs)
+                if q.answers or not q.answerable  # pages alone say nothing of a reply's words
+            ]
             absent = [replace(g, found=not g.refused) for g in _absent(pairs)]
             sections["answers_reader_alone"] = _answer_figures(alone, absent)
             sections["not_found_reader_alone"] = _not_found_figures(alone, absent)
@@ -362,6 +366,7 @@ def is_right(question: Question, given: Given) -> bool:
 
 
 def _reply_is_right(question: Question, given: Given) -> bool:
+    """By its words alone, so never where no answer to compare with is given."""
     return question.answerable and not given.refused and agrees(given.reply, question.answers)
 
 

@@ -136,6 +136,9 @@ def test_two_runs_on_the_same_questions_are_compared(
     assert "of 3 asked in both, 1 right in both, 1 here alone" in (tmp_path / "b" / "report.html").read_text()
     told = run_eval(*words[:-1], "--out", tmp_path / "b", "--top-k", "3", "--compare", tmp_path / "a").out
     assert "1 here alone, 0 there alone, 1 in neither (McNemar's exact p 1.000)" in " ".join(told.split())
+    ran = run_eval(*words, "--retrieval-only", "--compare", tmp_path / "a")
+    assert ran.code == 1
+    assert "pages found can't be compared with answers" in ran.err
     questions.write_text(json.dumps(QUESTIONS[0]))
     for there in (tmp_path / "a", tmp_path / "nowhere"):
         ran = run_eval(*words, "--compare", there)
