@@ -15,6 +15,7 @@ safetensors file. Which examples a step sees and what dropout hides follow from 
 a run that was stopped comes to the same numbers as one that was not.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -321,6 +322,7 @@ def _summed_loss(model: nn.Module, part: Sequence[Example]) -> Tensor:
 
 def _about(lora: LoRA, examples: Sequence[Example], options: FineTuningOptions) -> str:
     """What a state must share with the run that takes it up, as text."""
+    tokens = hashlib.sha256(json.dumps([(example.n_prompt, *example.token_ids) for example in examples]).encode())
     kept = asdict(options)
     del kept["checkpoint_steps"], kept["examples_at_once"]  # they change no numbers beyond rounding
     return json.dumps(
@@ -328,8 +330,8 @@ def _about(lora: LoRA, examples: Sequence[Example], options: FineTuningOptions) 
             "base": lora.fingerprint(),
             "lora": asdict(lora.options),
             "options": kept,
-            "examples": len(examples),
-            "tokens": sum(sum(example.token_ids) for example in examples),
+            "dtype": str(next(iter(lora.model.parameters())).dtype),
+            "examples": tokens.hexdigest(),
         },
         sort_keys=True,
     )

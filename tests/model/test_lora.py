@@ -406,6 +406,7 @@ def test_a_state_of_another_run_is_refused(tmp_path):
     for lora, examples, other in (
         (LoRA(TinyModel(seed=1)), counting_examples(), options),
         (LoRA(TinyModel()), counting_examples(11), options),
+        (LoRA(TinyModel()), counting_examples()[::-1], options),
         (LoRA(TinyModel()), counting_examples(), replace(options, learning_rate=1e-3)),
     ):
         with pytest.raises(ModelError, match="belongs to a run with another"):
