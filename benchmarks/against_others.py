@@ -15,8 +15,9 @@ What makes it fair: one checkpoint for all sides, written once more as GGUF (`ra
 number of threads, prompt, and number of tokens, greedy; each side in a process of its own which imports its own library
 alone (`sides.py`); turns are taken, and ratios are those of the same turn. Seconds of reading and writing of llama.cpp
 are those that its server reports. All sides write the same tokens but where rounding decides between two; how often
-that is so is measured on the real model, each side choosing the token after the same text. `goes on same`: the tokens
-written after loading a state are those written before.
+that is so is measured, each side choosing the token after the same text (of random weights, those in 16 bit). `goes on
+same`: the tokens written after loading a state are those written before. All sides of a model are in memory together,
+15 GB for the mixture.
 
 What is not equal, and in whose favour: the wheel of llama.cpp is compiled for AVX2 and no more, as `built_for` in
 the result says; Longleaf picks AVX-512 kernels where there are any, so it is measured a second time without them
@@ -40,12 +41,11 @@ import torch
 
 from benchmarks.decoder import SHAPES, random_ids, save_random_jamba
 from benchmarks.dequantised import dequantised
-from benchmarks.experiment import COLOURS, Experiment, options
+from benchmarks.experiment import COLOURS, Experiment, installed, options, refuse_to_save_part
 from benchmarks.measuring import Figures, quiet_transformers, spread
 from benchmarks.random_gguf import write_gguf
 from benchmarks.sample import page_texts
 from benchmarks.sides import Side
-from longleaf.model import model_path
 from longleaf.model.gguf_tokenizer import load_tokenizer, plain_ids
 
 MODELS = ("llama", "jamba", "moe", "real")
@@ -96,7 +96,7 @@ class Contender:
 
 def random_contenders(model: str, sizes: Sizes, seed: int, work: Path) -> list[Contender]:
     """Make a random checkpoint and both of its GGUF files."""
-    # Wider than transformers draws: what comes out then depends on every layer, and a false one shows in the tokens.
+    # Wider than transformers draws: what comes out then depends on every layer, and a false one shows in the choices.
     shape = {"hidden_size": sizes.d_model, "intermediate_size": sizes.d_ff, "vocab_size": sizes.vocab_size}
     shape |= {"initializer_range": sizes.d_model**-0.5}  # type: ignore[dict-item]
     folder = work / model
@@ -127,9 +127,9 @@ def _save_random_llama(folder: Path, shape: dict[str, Any], seed: int) -> None:
     LlamaForCausalLM(LlamaConfig(**shape, **heads)).to(torch.bfloat16).save_pretrained(folder)
 
 
-def real_contenders(name: str, work: Path) -> list[Contender]:
+def real_contenders(name: str, path: Path, work: Path) -> list[Contender]:
     """The embedded reader's own file, and its weights in bf16 for transformers."""
-    path, folder = model_path(name), work / "real"
+    folder = work / "real"
     dequantised(path).to(torch.bfloat16).save_pretrained(folder)
     gc.collect()
     return [
@@ -155,7 +155,7 @@ def in_turn(
             for side, made in zip(sides, turns, strict=True):
                 made.append(side.turn(ids, sizes.written))
         peaks = [side.peak_bytes() for side in sides]
-        agreement = _agreement(contenders, sides, texts, sizes.compared_tokens) if texts else {}
+        agreement = _agreement(contenders, sides, texts, sizes.compared_tokens)
     for made in turns:
         for turn in made:
             turn["read_per_s"] = len(ids) / turn["read_s"]
@@ -194,13 +194,13 @@ def _agreement(
 ) -> Figures:
     """How often two sides choose the same token after the same text, and how far they go on alike by themselves."""
     reference = next(i for i, one in enumerate(contenders) if one.kind == "llama.cpp")
-    chosen: dict[str, list[int]] = {one.name: [] for one in contenders if not one.avx2}
+    compared = [i for i, one in enumerate(contenders) if one.is_beside(contenders[reference]) and not one.avx2]
+    chosen: dict[str, list[int]] = {contenders[i].name: [] for i in compared}
     alone: dict[str, list[int]] = {name: [] for name in chosen}
     for ids in texts:
         wanted = sides[reference].turn(ids, n_tokens)["tokens"]
-        for i, (one, side) in enumerate(zip(contenders, sides, strict=True)):
-            if one.avx2:
-                continue
+        for i in compared:
+            one, side = contenders[i], sides[i]
             chosen[one.name] += wanted if i == reference else side.choices(ids, wanted)
             tokens = wanted if i == reference else side.turn(ids, n_tokens)["tokens"]
             alike = (n for n, (x, y) in enumerate(zip(tokens, wanted, strict=True)) if x != y)
@@ -264,34 +264,35 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--models", type=models, help="which, with commas; all by default, without moe if --short")
     args = parser.parse_args()
+    refuse_to_save_part(parser, args, "models")
     torch.set_num_threads(args.threads)
     sizes = SHORT if args.short else Sizes()
+    chosen = args.models or sizes.models
+    real = installed(parser, sizes.real) if "real" in chosen else Path()  # before minutes are spent on the others
     run = Experiment("against-others", args, "transformers", "xllamacpp")
     run.conditions |= {"load_before": os.getloadavg()[0], "dtype": "bf16 activations; keys and values bf16, fp16"}
     run.conditions |= {"prompt_tokens": sizes.prompt, "prompt_tokens_real": sizes.real_prompt}
     run.conditions |= {"written_tokens": sizes.written, "repeats": sizes.repeats}
     found: dict[str, Figures] = {}
-    for model in args.models or sizes.models:
-        texts: list[list[int]] = []
+    for model in chosen:
         with tempfile.TemporaryDirectory() as name:
             if model == "real":
-                ids = plain_ids(load_tokenizer(model_path(sizes.real)), "\n".join(page_texts()))
+                ids = plain_ids(load_tokenizer(real), "\n".join(page_texts()))
                 step = len(ids) // (sizes.compared_texts + 1)
                 texts = [ids[step * i :][: sizes.compared_prompt] for i in range(1, sizes.compared_texts + 1)]
-                contenders = real_contenders(sizes.real, Path(name))
+                contenders = real_contenders(sizes.real, real, Path(name))
                 ids = ids[: sizes.real_prompt]
             else:
                 ids = random_ids(sizes.prompt, sizes.vocab_size)
+                texts = [ids[start:][: sizes.compared_prompt] for start in range(sizes.compared_texts)]
                 contenders = random_contenders(model, sizes, args.seed, Path(name))
             rows, ratios, agreement = in_turn(contenders, ids, texts, sizes, args.threads)
         title = f"{sizes.real} ({model})" if model == "real" else f"{model}, d_model {sizes.d_model}, random weights"
         run.table(f"{title}: {len(ids):,} tokens read, {sizes.written} written, medians", _flat(rows))
         run.table("longleaf over others: above 1 is faster, and for memory more", _flat(ratios))
-        found[model] = {"title": title, "rows": rows, "ratios": ratios}
-        if agreement:
-            found[model]["agreement"] = agreement
-            same = [{"sides": pair, "same_choice": share} for pair, share in agreement["same_choice"].items()]
-            run.table(f"the same token chosen after the same text, of {agreement['tokens']}", same)
+        found[model] = {"title": title, "rows": rows, "ratios": ratios, "agreement": agreement}
+        same = [{"sides": pair, "same_choice": share} for pair, share in agreement["same_choice"].items()]
+        run.table(f"the same token chosen after the same text, of {agreement['tokens']}", same)
     draw(run, "speed", found, {key: MEASURES[key] for key in ("read_per_s", "written_per_s")})
     state = {key: MEASURES[key] for key in ("save_s", "restore_s")}
     draw(run, "memory", found, {"peak_mb": "peak of memory, MB", **state})

@@ -78,7 +78,7 @@ def filled(model: Decoder, state: DecoderState, n_tokens: int) -> DecoderState:
     Args:
         model: Whose state it is.
         state: Of a real reading; stays as it is.
-        n_tokens: At least as many as were read. A Mamba layer's state stays the same: it has one size.
+        n_tokens: May be more or fewer than were read. A Mamba layer's state stays the same: it has one size.
     """
     ids = state.token_ids
     longer = model.new_state()
@@ -89,7 +89,8 @@ def filled(model: Decoder, state: DecoderState, n_tokens: int) -> DecoderState:
         assert isinstance(here, KVCache)
         while there.n_tokens < n_tokens:
             for keys, values in here.pieces():
-                room = n_tokens - there.n_tokens
+                if not (room := n_tokens - there.n_tokens):
+                    break
                 there.append(keys[:, :room].transpose(0, 1), values[:, :room].transpose(0, 1))
     longer.note((ids * (n_tokens // len(ids) + 1))[:n_tokens])
     return longer

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from longleaf.errors import LongleafError
+from longleaf.model import model_path
+
 from .measuring import ROOT, Figures, conditions, shown
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "RESULTS", "Experiment", "options", "print_table"]
+__all__ = ["COLOURS", "RESULTS", "Experiment", "installed", "options", "print_table", "refuse_to_save_part"]
 
 RESULTS = ROOT / "benchmarks" / "results"
 IMAGES = ROOT / "docs" / "images" / "experiments"
@@ -53,6 +56,21 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--save", action="store_true", help="keep the result and its pictures in the repository")
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     return parser
+
+
+def installed(parser: argparse.ArgumentParser, model: str) -> Path:
+    """Where a model lies; ends with an error that says how to fetch it where it is not here."""
+    try:
+        return model_path(model)
+    except LongleafError as error:
+        parser.error(str(error))
+
+
+def refuse_to_save_part(parser: argparse.ArgumentParser, args: argparse.Namespace, *names: str) -> None:
+    """Ends with an error where `--save` would replace the record of a whole run by that of another kind of run."""
+    for name in names:
+        if args.save and getattr(args, name) != parser.get_default(name):
+            parser.error(f"--save keeps whole runs with their own settings alone: leave out --{name.replace('_', '-')}")
 
 
 class Experiment:

@@ -49,13 +49,13 @@ def shapes(d_model: int) -> dict[str, SizedShape]:
     }
 
 
-def beside_dense(work: Path, d_model: int, n_prompt: int, n_written: int, repeats: int) -> Figures:
+def beside_dense(work: Path, d_model: int, n_prompt: int, n_written: int, repeats: int, seed: int) -> Figures:
     """Tokens per second of the mixture and of the dense models, in turns."""
     sides = {}
     figures: Figures = {}
     for name, shape in shapes(d_model).items():
         folder = work / name.replace(", ", "-").replace(" ", "-")
-        save_random(folder, shape)
+        save_random(folder, shape, seed)
         sides[name] = Ours(folder)
         figures[name] = {"parameters": shape.parameters.total, "active": shape.parameters.active}
     turns = in_turn(sides, random_ids(n_prompt, 4096), n_written, repeats)

@@ -385,7 +385,9 @@ def measure(args: argparse.Namespace) -> None:
     sizes = SHORT if args.short else Sizes()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        cost = expert_speed.beside_dense(work, sizes.speed_d_model, sizes.prompt, sizes.written, sizes.repeats)
+        cost = expert_speed.beside_dense(
+            work, sizes.speed_d_model, sizes.prompt, sizes.written, sizes.repeats, args.seed
+        )
         uneven = expert_speed.imbalance(work, sizes.prompt, sizes.written, sizes.repeats)
         figures: Figures = {"cost": cost, "imbalance": uneven, "routing": routing(work, sizes, args.seed)}
     run.table("The mixture beside dense models (medians)", speed_rows(cost))

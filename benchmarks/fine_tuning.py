@@ -34,10 +34,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.experiment import Experiment, options
+from benchmarks.experiment import Experiment, installed, options, refuse_to_save_part
 from benchmarks.fine_tuning_data import Item, load_items, question_messages, wanted_reply
 from benchmarks.measuring import Figures, forget_peak, memory_bytes
-from longleaf.model import ChatLongleaf, model_path
+from longleaf.model import ChatLongleaf
 from longleaf.model.chat_messages import engine_message
 from longleaf.model.decoder_engine import load_chat_template
 from longleaf.model.fine_tuning import (
@@ -178,9 +178,9 @@ def merged_difference(lora: LoRA, examples: Sequence[Example]) -> Figures:
     }
 
 
-def experiment(run: Experiment, args: argparse.Namespace, work: Path) -> Figures:
+def experiment(run: Experiment, args: argparse.Namespace, base: Path, work: Path) -> Figures:
     """Score, train, score again."""
-    base, quantize = model_path(args.model), None if args.quantize == "none" else args.quantize
+    quantize = None if args.quantize == "none" else args.quantize
     train, test = load_items("train"), load_items("test")
     if args.validate:
         train, test = train[:-VALIDATED], train[-VALIDATED:]
@@ -188,7 +188,6 @@ def experiment(run: Experiment, args: argparse.Namespace, work: Path) -> Figures
         train, test = train[: SHORT["train"]], test[: SHORT["test"]]
     eos = read_config(base).eos_token_ids
     examples, compared = examples_of(base, train, eos), examples_of(base, test, eos)[:COMPARED_PROMPTS]
-    forget_peak()
     model = TrainableDecoder.from_model(base, getattr(torch, args.base_dtype))
     model.checkpoint_layers = args.recompute
     before: list[str] = []
@@ -197,6 +196,7 @@ def experiment(run: Experiment, args: argparse.Namespace, work: Path) -> Figures
         save_for_reading(model, base, work / "base")
         before, seconds["scoring_before"] = replies(work / "base", test, quantize, args.threads)
         shutil.rmtree(work / "base")
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
     lora = LoRA(model, LoRAOptions(rank=args.rank, alpha=2 * args.rank), seed=args.seed, base_name=args.model)
     settings = FineTuningOptions(
         epochs=args.epochs,
@@ -205,7 +205,6 @@ def experiment(run: Experiment, args: argparse.Namespace, work: Path) -> Figures
         warmup_steps=1 if args.short else 5,
         seed=args.seed,
     )
-    n_parameters = sum(parameter.numel() for parameter in model.parameters())
     records: list[StepRecord] = []
 
     def tell(record: StepRecord) -> None:
@@ -217,6 +216,7 @@ def experiment(run: Experiment, args: argparse.Namespace, work: Path) -> Figures
     def enough() -> bool:
         return args.steps is not None and len(records) >= args.steps
 
+    forget_peak()
     records = list(fine_tune(lora, examples, settings, checkpoint=work / "run", on_step=tell, should_stop=enough))
     seconds["training"] = sum(record.seconds for record in records)
     lengths = [len(example.token_ids) for example in examples]
@@ -318,16 +318,18 @@ def main() -> None:
     parser.add_argument("--recompute", action="store_true", help="keep less for the backward pass, take longer")
     parser.add_argument("--work", type=Path, metavar="FOLDER", help="where adapter, model and an interrupted run stay")
     args = parser.parse_args()
-    if args.save and (args.validate or args.steps is not None):
-        parser.error("--save keeps whole runs alone: leave out --validate and --steps")
+    refuse_to_save_part(
+        parser, args, "validate", "rank", "learning_rate", "epochs", "batch", "base_dtype", "quantize", "steps"
+    )
     settings = SETTINGS[args.model] | ({"epochs": SHORT["epochs"]} if args.short else {})
     for name, value in settings.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     torch.set_num_threads(args.threads)
+    base = installed(parser, args.model)
     run = Experiment("fine-tuning" + ("" if args.model == "smollm2-135m" else f"-{args.model}"), args, "transformers")
     with tempfile.TemporaryDirectory() as folder:
-        result = experiment(run, args, args.work or Path(folder))
+        result = experiment(run, args, base, args.work or Path(folder))
     show(run, result)
     if "scores" in result:
         draw(run, result)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,10 @@ def conditions(n_threads: int, *libraries: str) -> Figures:
     """Where and when this runs, and with which versions."""
     from longleaf.model import native  # imports torch, which not every process that measures has
 
+    try:
+        versions = {name: version(name) for name in ("torch", *libraries)}
+    except PackageNotFoundError as missing:
+        sys.exit(f"{missing.name} is not installed: pip install -e '.[dev]'")
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return {
@@ -82,7 +86,7 @@ def conditions(n_threads: int, *libraries: str) -> Figures:
         "cpu": f"{len(names)} × {names[0]}" if names else "unknown",
         "threads": n_threads,
         "kernels": native.instruction_set() or "none built",
-        **{name: version(name) for name in ("torch", *libraries)},
+        **versions,
     }
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone uses
 from torch import Generator, Tensor, nn
 
-from benchmarks.measuring import ROOT, Figures
+from benchmarks.measuring import ROOT, Figures, conditions
 from benchmarks.small_tasks import NOT_ASKED, Batch, Task, task
 from longleaf.model.config import DecoderConfig
 from longleaf.model.plan import count_parameters
@@ -140,15 +140,18 @@ def trained(name: str, shape: Shape, training: Training, seed: int, *, fresh: bo
 
     Returns:
         `accuracy` and `bits` (cross entropy of an answer) by test size; `parameters`, `seconds` and the training `loss`
-        at twenty points.
+        at twenty points; when, where and by which commit it was `trained`.
     """
     settings = {"version": _VERSION, "task": name, "shape": asdict(shape), "training": asdict(training), "seed": seed}
+    if source := task(name).source:
+        settings["source"] = source
     text = json.dumps(settings, sort_keys=True)
     path = KEPT / f"{name}-{shape.layers}-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
     if path.exists() and not fresh:
         figures: Figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
         return figures
-    figures = _train(task(name), shape, training, seed)
+    where = conditions(torch.get_num_threads())
+    figures = _train(task(name), shape, training, seed) | {"trained": where}
     KEPT.mkdir(parents=True, exist_ok=True)
     partial_path = path.with_suffix(".partial")
     partial_path.write_text(json.dumps({"settings": settings, "figures": figures}, indent=1), encoding="utf-8")

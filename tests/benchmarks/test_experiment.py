@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import experiment
-from benchmarks.experiment import Experiment, options
+from benchmarks.experiment import Experiment, installed, options, refuse_to_save_part
 
 from longleaf.app.ui.measured_charts import Chart, measured_chart
 
@@ -49,6 +49,25 @@ def test_what_is_kept_can_be_drawn_by_the_app(kept: Path, capsys: pytest.Capture
     assert points == [{"of": "a", "x": 1024, "y": 3.0}, {"of": "a", "x": 2048, "y": 4.5}]
     assert drawn["encoding"]["y"]["scale"]["type"] == "log"
     assert "It rises." in drawn["description"]
+
+
+def test_a_part_does_not_replace_the_record_of_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = options("")
+    parser.add_argument("--parts", default="all")
+    refuse_to_save_part(parser, parser.parse_args(["--save"]), "parts")
+    refuse_to_save_part(parser, parser.parse_args(["--parts", "one"]), "parts")
+    with pytest.raises(SystemExit):
+        refuse_to_save_part(parser, parser.parse_args(["--save", "--parts", "one"]), "parts")
+    assert "leave out --parts" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_here_is_one_line_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with pytest.raises(SystemExit):
+        installed(options(""), "smollm2-135m")
+    assert "longleaf model pull smollm2-135m" in capsys.readouterr().err
 
 
 def test_the_same_result_makes_the_same_pictures(kept: Path) -> None:
