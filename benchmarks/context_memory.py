@@ -278,6 +278,7 @@ def measure(args: argparse.Namespace) -> None:
                 {
                     "model": name,
                     "tokens": whole,
+                    "growth_planned": read["state_planned"] + read["workspace_planned"],
                     "growth_filled": filled_there["growth_there"],
                     "growth_read": read["growth_there"],
                     "ratio": filled_there["growth_there"] / read["growth_there"],

@@ -24,15 +24,15 @@ compares them with what others published, good or bad, and "this machine" puts t
 here, beside our decoder: the one part that is measured.
 
 Where it is off: Mixtral on two to eight A100s in gpt-fast is slower than here, by a fifth to a half. The Jamba paper's
-figure 3 is slower by two to fifteen times, and puts Jamba further before Mixtral; and the contexts that it fits into
-80 GB are shorter. Neither its software nor how it counts is known well enough to say why, so nothing was fitted to it.
+figure 3 is slower by two to fifteen times, and puts Jamba further before Mixtral. Neither its
+software nor how it counts is known well enough to say why, so nothing was fitted to it.
 
 There are 16 prompts of 8,192 tokens, read 2,048 at a time; 16 sequences write at that length, or one alone. Llama-2 70B
 was trained for 4,096: its shape is computed all the same. Weights are bf16.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,12 +42,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone uses
 
+from benchmarks.context_memory import LLAMA_2_70B
 from benchmarks.decoder import SHAPES, Ours, in_turn, random_ids, save_random_jamba
 from benchmarks.devices import DEVICES, LINKS, Device, Link
 from benchmarks.experiment import Experiment, options
 from benchmarks.measuring import Figures, seconds
 from longleaf.model import PUBLIC_MODELS, DecoderConfig
-from longleaf.model.plan import count_parameters, kv_bytes_per_token, largest_context, plan_memory
+from longleaf.model.plan import count_parameters, kv_bytes_per_token, plan_memory
 
 Split = Literal["tensor", "pipeline", "expert"]
 SPLITS: tuple[Split, ...] = ("tensor", "pipeline", "expert")
@@ -57,16 +58,11 @@ WIDTH = 2  # bytes of an activation, and of a key or value
 _DRAWS = 32
 _COLOURS = {"tensor": "#17becf", "pipeline": "#ff7f0e", "expert": "#8c564b"}
 
-# Touvron et al. 2023, arXiv:2307.09288; shape of its config.json.
-_LLAMA_2_70B = {
-    "model_type": "llama", "vocab_size": 32000, "hidden_size": 8192, "intermediate_size": 28672,
-    "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "max_position_embeddings": 4096,
-}  # fmt: skip
 MODELS = {
     "Jamba Mini": PUBLIC_MODELS["jamba2-mini"].config,
     "Jamba 3B": PUBLIC_MODELS["jamba2-3b"].config,
     "Mixtral 8x7B": PUBLIC_MODELS["mixtral-8x7b"].config,
-    "Llama-2 70B": DecoderConfig.from_hf(_LLAMA_2_70B),
+    "Llama-2 70B": DecoderConfig.from_hf(LLAMA_2_70B),
 }
 
 
@@ -342,21 +338,8 @@ def public_figures() -> list[Figures]:
             {"what": what, "source": source, "public": public, "simulated": simulated, "ratio": simulated / public}
         )
 
-    mini, mixtral, large = (PUBLIC_MODELS[n].config for n in ("jamba2-mini", "mixtral-8x7b", "jamba-1.5-large"))
+    mini, mixtral = (PUBLIC_MODELS[name].config for name in ("jamba2-mini", "mixtral-8x7b"))
     llama_70b, llama_7b = MODELS["Llama-2 70B"], PUBLIC_MODELS["llama-2-7b"].config
-    shapes = (("Jamba Mini", mini, 4), ("Jamba Large", large, 9), ("Mixtral 8x7B", mixtral, 32),
-              ("Llama-2 7B", llama_7b, 128), ("Llama 70B", llama_70b, 80))  # fmt: skip
-    for name, config, gib in shapes:
-        row(f"{name}: keys and values of 256K, GiB", "arXiv:2408.12570, 2403.19887", gib,
-            kv_bytes_per_token(config) * 2**18 / 2**30)  # fmt: skip
-    for name, config, tokens in (
-        ("Jamba Mini", mini, 140),
-        ("Mixtral 8x7B", mixtral, 70),
-        ("Llama-2 70B", llama_70b, 20),
-    ):
-        fit = largest_context(replace(config, max_context_tokens=2**24), 80 * 10**9, quantize="int8").tokens or 0
-        row(f"{name}: int8 on 80 GB, thousand tokens, with our own workspace", "arXiv:2403.19887", tokens, fit / 1000)
-
     a100, nvlink = DEVICES["a100"], LINKS["a100"][0]
     gpt_fast = {
         "Llama-2 7B": (llama_7b, {1: 104.9, 2: 168.84, 4: 254.02, 8: 328.43}),

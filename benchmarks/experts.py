@@ -24,7 +24,7 @@ import argparse
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ from benchmarks import expert_speed
 from benchmarks.experiment import Experiment, options
 from benchmarks.expert_texts import KINDS, PIECE, Texts, load
 from benchmarks.measuring import Figures
+from benchmarks.small_models import imbalance, router_outputs
 from longleaf.model import DecoderConfig, load_model
 from longleaf.model.kernels import Kernels
 from longleaf.model.layers import MixtureOfExperts
@@ -105,29 +106,6 @@ def shape(d_model: int) -> DecoderConfig:
 # Training
 
 
-@contextmanager
-def router_logits(model: TrainableDecoder) -> Iterator[list[Tensor]]:
-    """What the routers say, layer by layer, emptied by whoever reads it. (T, X) each."""
-    made: list[Tensor] = []
-    routers = [module for name, module in model.named_modules() if name.endswith(".router")]
-    assert all(isinstance(router, nn.Linear) for router in routers)
-    hooks = [router.register_forward_hook(lambda _module, _inputs, logits: made.append(logits)) for router in routers]
-    yield made
-    for hook in hooks:
-        hook.remove()
-
-
-def balance_loss(logits: Sequence[Tensor]) -> Tensor:
-    """Over layers the mean of X · Σ load · probability: 1 where both are even, more where they are not."""
-    losses = []
-    for layer in logits:
-        probability = F.softmax(layer.float(), dim=-1)  # (T, X)
-        chosen = probability.topk(TOP, dim=-1).indices
-        load = F.one_hot(chosen, N_EXPERTS).sum(1).float().mean(0) / TOP  # (X,)
-        losses.append(N_EXPERTS * (load * probability.mean(0)).sum())
-    return torch.stack(losses).mean()
-
-
 def train(model: TrainableDecoder, texts: Texts, sizes: Sizes, balance: float, seed: int) -> Figures:
     """Next-byte loss on as many pieces of each kind, AdamW, a cosine after a short rise.
 
@@ -143,14 +121,15 @@ def train(model: TrainableDecoder, texts: Texts, sizes: Sizes, balance: float, s
     rise = max(1, sizes.steps // 20)
     curve = []
     begun = time.perf_counter()
-    with router_logits(model) as logits:
+    with router_outputs(model) as logits:
         for step in range(sizes.steps):
             through = min(1.0, (step + 1) / rise) * (1 + math.cos(math.pi * step / sizes.steps)) / 2
             optimizer.param_groups[0]["lr"] = PEAK_RATE * max(through, 0.05)
             ids = pieces(texts.train, sizes, rng)  # (batch, L + 1)
             said = model(ids[:, :-1])
             loss = F.cross_entropy(said.flatten(0, 1), ids[:, 1:].flatten())
-            (loss + balance * balance_loss(logits)).backward()
+            even = torch.stack([imbalance(layer, TOP) for layer in logits]).mean()
+            (loss + balance * even).backward()
             logits.clear()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

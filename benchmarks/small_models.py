@@ -25,7 +25,7 @@ from longleaf.model.config import DecoderConfig
 from longleaf.model.plan import count_parameters
 from longleaf.model.training import TrainableDecoder
 
-__all__ = ["Shape", "Training", "sized", "trained"]
+__all__ = ["Shape", "Training", "imbalance", "router_outputs", "sized", "trained"]
 
 KEPT = ROOT / ".benchmarks" / "layer_ratio"
 _VERSION = 1
@@ -169,7 +169,7 @@ def _train(task: Task, shape: Shape, training: Training, seed: int) -> Figures:
     optimizer = _optimizer(model, training.rate)
     rng = Generator().manual_seed(seed)
     losses, recent = [], []
-    with _router_outputs(model) as routed:
+    with router_outputs(model) as routed:
         for step in range(training.steps):
             for group in optimizer.param_groups:
                 group["lr"] = training.rate * _schedule(step / training.steps)
@@ -179,7 +179,7 @@ def _train(task: Task, shape: Shape, training: Training, seed: int) -> Figures:
             loss = F.cross_entropy(*_asked(model, task.make(rng, max(1, training.tokens // length), size)))
             recent.append(loss.item())
             for logits in routed:
-                loss = loss + _BALANCE * _imbalance(logits, min(2, shape.n_experts))
+                loss = loss + _BALANCE * imbalance(logits, min(2, shape.n_experts))
             routed.clear()
             optimizer.zero_grad()
             loss.backward()
@@ -237,8 +237,8 @@ def _test(model: TrainableDecoder, task: Task, size: int) -> tuple[float, float]
 
 
 @contextmanager
-def _router_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
-    """What the routers gave since the list was last cleared: (tokens, X) each."""
+def router_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
+    """What the routers gave, layer by layer, since the list was last cleared: (tokens, X) each."""
     seen: list[Tensor] = []
 
     def note(seen: list[Tensor], module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001
@@ -251,9 +251,9 @@ def _router_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def _imbalance(logits: Tensor, chosen: int) -> Tensor:
-    """1 where experts are evenly used: X·Σ (share of the choices)·(mean probability)."""
-    probabilities = logits.softmax(-1)  # (tokens, X)
+def imbalance(logits: Tensor, chosen: int) -> Tensor:
+    """1 where experts are evenly used, more where not: X·Σ (share of the choices)·(mean probability)."""
+    probabilities = logits.float().softmax(-1)  # (tokens, X)
     picks = logits.topk(chosen, dim=-1).indices.flatten()
     share = picks.bincount(minlength=logits.shape[-1]) / len(picks)  # (X,)
     return logits.shape[-1] * (share * probabilities.mean(0)).sum()

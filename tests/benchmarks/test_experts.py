@@ -9,7 +9,6 @@ from benchmarks.expert_texts import is_table_line
 from benchmarks.experts import (
     N_EXPERTS,
     apart,
-    balance_loss,
     entropy,
     explained_by_byte,
     load_of,
@@ -17,6 +16,7 @@ from benchmarks.experts import (
     together,
     watched_routers,
 )
+from benchmarks.small_models import imbalance
 
 from longleaf.model import load_model
 from longleaf.model.layers import MixtureOfExperts
@@ -57,8 +57,8 @@ def test_the_balance_loss_is_one_where_even_and_more_where_not() -> None:
     even = torch.zeros(8, N_EXPERTS)
     for token in range(8):
         even[token, [token, (token + 1) % 8]] = 5.0
-    assert balance_loss([even]).item() == pytest.approx(1)
-    assert balance_loss([torch.tensor([[5.0, 5, 0, 0, 0, 0, 0, 0]] * 8)]).item() > 3
+    assert imbalance(even, 2).item() == pytest.approx(1)
+    assert imbalance(torch.tensor([[5.0, 5, 0, 0, 0, 0, 0, 0]] * 8), 2).item() > 3
 
 
 def test_a_forced_router_sends_the_decoders_tokens_where_the_bias_says(
