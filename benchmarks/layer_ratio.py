@@ -152,7 +152,7 @@ PARTS: dict[str, Callable[[], list[Part]]] = {
         Part(
             "characters",
             CHARACTERS,
-            Training(800, 2048, 0, (256,)),
+            Training(500, 2048, 0, (256,)),
             EXPERTS_LIKE,
             (0.004,),
             added=_with_experts(CHARACTERS[EXPERTS_LIKE]),
