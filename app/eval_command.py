@@ -26,7 +26,7 @@ from longleaf.errors import LongleafError, QuestionError
 from longleaf.ingestion import Document, Library
 
 from .eval_results import open_results, other_outcomes, write_report
-from .options import AsJson, Home, print_json
+from .options import AsJson, BaseUrl, ContextTokens, Home, Reader, print_json
 from .progress import StageProgress
 from .render import page_count, print_view
 from .settings import Settings, load_settings
@@ -77,7 +77,9 @@ def evaluate(
     ] = "nothing",
     limit: Annotated[int | None, typer.Option(min=1, help="A random sample of so many.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Of that sample.")] = 0,
-    reader: Annotated[str | None, typer.Option("--model", "-m", help="Reader, as for `longleaf ask`.")] = None,
+    reader: Reader = None,
+    base_url: BaseUrl = None,
+    context_tokens: ContextTokens = None,
     embedder: Annotated[str | None, typer.Option(help="Embedder, or 'none' for full text alone.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Passages searched for evidence.", show_default=False)] = None,
     route: Annotated[
@@ -112,6 +114,8 @@ def evaluate(
         settings = load_settings(
             home=home or work / "home",
             reader=reader,
+            base_url=base_url,
+            context_tokens=context_tokens,
             embedder=None if embedder == "none" else embedder,
             top_k=top_k,
         )
@@ -284,6 +288,7 @@ def _summary(
             section: {name: asdict(figure) for name, figure in each.items()} for section, each in sections.items()
         },
         "seconds": seconds(outcome for _, outcome in pairs),
+        "errors": {question.id: outcome.error for question, outcome in pairs if outcome.error},
         "lost": {
             stage: [case.question.id for case in asked if case.stage == stage]
             for stage in STAGES
@@ -315,6 +320,8 @@ def _view(summary: Mapping[str, Any]) -> RenderableType:
     lost = Table.grid(padding=(0, 2))
     for stage, ids in summary["lost"].items():
         lost.add_row(f"  {len(ids):,}", Text(STAGES[stage]))
+    for error in list(summary["errors"].values())[:1]:
+        lost.add_row("", Text(f"such as: {error}"))
     parts: list[RenderableType] = [
         Text(head),
         Padding(table, (1, 0, 1, 0)),

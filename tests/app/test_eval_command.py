@@ -282,6 +282,18 @@ def test_paragraphs_are_pages_of_one_document(run_eval: Eval, tmp_path: Path) ->
     assert summary["figures"]["retrieval"]["recall@1"]["value"] == 1.0
 
 
+def test_a_whole_document_that_does_not_fit_is_told_with_the_way_out(
+    run_eval: Eval, questions: Path, folder: Path
+) -> None:
+    (folder / "harbour.txt").write_text(REPORT * 40)
+    questions.write_text(json.dumps({"question": "Who founded it?", "document": "harbour.txt", "pages": [1]}))
+    words = (questions, "-d", folder, "--route", "whole-document", "-m", "smollm2-135m", "--context-tokens", "512")
+    told = " ".join(run_eval(*words).out.split())
+    assert "1 not asked: the question could not be asked at all" in told
+    assert "such as: the whole document has" in told
+    assert "or a larger --context-tokens" in told
+
+
 @pytest.mark.parametrize("line", ["{", '{"id": 1}', '{"id": 1, "text": " "}', '{"id": "a", "text": "again"}', "[1]"])
 def test_a_bad_paragraph_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "paragraphs.jsonl"
