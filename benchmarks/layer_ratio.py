@@ -298,7 +298,6 @@ def draw(run: Experiment, name: str, parts: Sequence[Sequence[Figures]]) -> None
     elif name == "characters":
         with run.picture(name) as axes:
             draw_bars(axes, rows, "bits", "256", "bits per character, texts of 256")
-            axes.set_ylim(0.9 * min(row["bits"]["256"]["mean"] for row in rows), None)
     else:
         with run.picture(name) as axes:
             draw_bars(axes, rows, "accuracy", "32", "recall of 32 pairs")
