@@ -36,6 +36,7 @@ RIGHT_F1 = 0.5
 """A reply with at least this token F1 agrees with the gold answer, if it does not hold the gold answer's words."""
 _Z95 = 1.959964
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_CENTS = re.compile(r"(?<=\d)\.0+\b(?!\.\d)")
 
 PageKey = tuple[int, int]
 """Document's id and page number (1-based)."""
@@ -90,9 +91,9 @@ def _f1(a: list[str], b: list[str]) -> float:
 
 
 def holds(text: str, gold: Iterable[str]) -> bool:
-    """Whether the words of a gold answer stand in the text one after the other, normalised."""
-    words = f" {normalised(text)} "
-    return any(f" {wanted} " in words for g in gold if (wanted := normalised(g)))
+    """Whether the words of a gold answer stand in the text one after the other, normalised; $500.00 is 500."""
+    words = f" {normalised(_NO_CENTS.sub('', text))} "
+    return any(f" {wanted} " in words for g in gold if (wanted := normalised(_NO_CENTS.sub("", g))))
 
 
 def agrees(reply: str, gold: Sequence[str]) -> bool:

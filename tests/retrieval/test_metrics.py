@@ -42,6 +42,10 @@ def test_a_text_holds_an_answer_by_whole_words_only() -> None:
     assert holds("Total revenue 11,717 11,108", ["11,717"])
     assert not holds("built in 2012", ["12"])
     assert not holds("the a", ["the"])  # nothing is left of it to look for
+    assert holds("11,588", ["$11588.00"])
+    assert holds("a loss of $2.0 million", ["2"])
+    assert not holds("see 1.0.3", ["1"])
+    assert not holds("115,880", ["$11588.00"])
 
 
 def test_a_reply_agrees_by_its_words_or_half_of_them() -> None:
