@@ -36,7 +36,7 @@ from longleaf.model.plan import Quantize, count_parameters, kv_bytes_per_token, 
 from longleaf.model.state import KVCache
 
 CONTEXTS = (1024, 4096, 16_384, 65_536, 131_072, 262_144)
-SHORT_CONTEXTS = (1024, 16_384, 262_144)
+SHORT_CONTEXTS = (1024, 131_072)
 WHOLE = 32_768
 """The length that is filled and read, to see how far apart they are."""
 SHORT_WHOLE = 8192
