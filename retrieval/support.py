@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .citations import locate
 from .evidence import Evidence
+from .prompts import NOT_IN_TEXT
 from .words import numbers, stems
 
 __all__ = ["Signals", "confidence", "find_support", "names_held", "says_not_in_text"]
@@ -20,7 +21,7 @@ _NAME = re.compile(r"(?<![.?!:] )(?<!^)(?<!\w)[A-Z][a-z]\w+")
 _MIN_WORDS_HELD = 0.6
 # "The salary of its manager is not in the text" declines; "Sales were 5 million, those of 2023 are not in the text" and
 # "Sales rose and profits are not in the text" answer.
-_NOT_THERE = r"not (?:found |mentioned |given |stated |provided )?in the text\b"
+_NOT_THERE = rf"(?:{NOT_IN_TEXT}|not (?:found|mentioned|given|stated|provided) in the text)\b"
 _DECLINES = re.compile(
     rf"\W*(?:(?:no|sorry)\W+)?"
     rf"(?:{_NOT_THERE}|the text does not\b|(?:(?!\b(?:and|but|while)\b)[^,;:!?])+ {_NOT_THERE}\W*$)"
