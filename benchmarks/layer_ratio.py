@@ -50,18 +50,17 @@ from benchmarks.small_tasks import task, text_source
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LONGER = {
-    "mamba": Shape("mmmm"),
-    "mamba, state × 4": Shape("mmmm", d_state=16),
-    "mamba, state × 4, no norms": Shape("mmmm", d_state=16, norms=False),
-    "transformer, RoPE": Shape("aaaa", rope=True),
-}
 FOUR = {
     "hybrid 1:3": Shape("mmam"),
     "mamba": Shape("mmmm"),
     "mamba, state × 4": Shape("mmmm", d_state=16),
     "transformer, RoPE": Shape("aaaa", rope=True),
     "transformer, no positions": Shape("aaaa"),
+}
+LONGER = {
+    **{name: FOUR[name] for name in ("hybrid 1:3", "mamba", "mamba, state × 4")},
+    "mamba, state × 4, no norms": replace(FOUR["mamba, state × 4"], norms=False),
+    "transformer, RoPE": FOUR["transformer, RoPE"],
 }
 SIXTEEN = {
     "0:1": Shape("m" * 16),
@@ -137,9 +136,7 @@ PAIRS = (4, 8, 16, 32)
 RECALL = Training(steps=1000, tokens=1024, rate=0, sizes=PAIRS)
 PARTS: dict[str, Callable[[], list[Part]]] = {
     "recall": lambda: [Part("recall", FOUR, RECALL, "hybrid 1:3")],
-    "longer": lambda: [
-        Part("recall", {"hybrid 1:3": FOUR["hybrid 1:3"]} | LONGER, replace(RECALL, steps=5000), "hybrid 1:3", (0.004,))
-    ],
+    "longer": lambda: [Part("recall", LONGER, replace(RECALL, steps=5000), "hybrid 1:3", (0.004,))],
     "ratio": lambda: [Part("recall", SIXTEEN, replace(RECALL, steps=500), "1:7", (0.002,))],
     "induction": lambda: [Part("induction", FOUR, Training(1000, 1024, 0, (8, 16, 32, 64)), "hybrid 1:3")],
     "needle": lambda: [Part("needle", FOUR, Training(1200, 1024, 0, (64,)), "hybrid 1:3")],
